@@ -1,0 +1,1 @@
+"""cmapi-gateway: a metered-licence gateway with exact counters. See ARCHITECTURE.md for the map."""

@@ -1,0 +1,204 @@
+"""The story of an access request: authenticate, read, resolve, apply, answer. One direction.
+
+Decided here: which idempotency id a request has and for how long it is remembered, what happens
+when the catalogue moved meanwhile, and how an answer is signed. Not decided here: HTTP, what is
+granted (the script), how it is written (protocols/). Source: SEMANTICS 8 to 10, DESIGN 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+
+from gateway.core.calls import INCREMENTAL, PARTIAL, PREVIEW, Reply, Verdict
+from gateway.core.catalogue import CatalogueIndex
+from gateway.core.errors import BadRequest, IdempotencyMismatch, Unavailable
+from gateway.core.fingerprint import dedupe_id, fingerprint, visible_ascii
+from gateway.core.keys import PrivateKey
+from gateway.core.model import AccessRequest, Want
+from gateway.core.tokens import sign_answer
+from gateway.core.versions import ANY_VERSION
+from gateway.protocols.cmapi_answer import encode_access, encode_preview, read_echo, write_echo
+from gateway.protocols.cmapi_request import (
+    decode_preview,
+    decode_request,
+    normalise,
+    normalise_preview,
+)
+from gateway.service.credentials import Caller, Credentials
+from gateway.store.calls import Job
+from gateway.store.lanes import Lane
+
+OWN_ID_TTL_MS: Final = 60_000  # an id of ours only has to outlive the call's own re-sending
+CATALOGUE_TRIES_MAX: Final = 5
+
+
+class Kind(Enum):
+    """The three endpoints."""
+
+    ACCESS = "access_request"
+    SIGNED = "signed_access_request"
+    PREVIEW = "preview_request"
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """What arrived: the instance as named in the path, headers that matter, the raw body."""
+
+    kind: Kind
+    instance: str
+    body: bytes
+    jose: bool  # the body is a JWS
+    authorization: str | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back, with status 200. `at_ms` is the transaction time; the first one's on a
+    replay.
+    """
+
+    body: bytes
+    at_ms: int
+    replayed: bool
+    signed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """The gateway's own key for signed answers."""
+
+    kid: str
+    alg: str
+    private: PrivateKey = field(repr=False)
+
+
+@dataclass(slots=True)
+class Access:
+    """Answers access requests over one lane. Times of retention are in ms."""
+
+    credentials: Credentials
+    lane: Lane
+    signer: Signer
+    now_s: Callable[[], float]
+    retention_ms: int = 3_600_000
+    forwarder_retention_ms: int = 30 * 86_400_000
+
+    async def serve(self, posted: Posted, request_id: str) -> Answer:
+        """Answer one posted request. `request_id` is ours: 22 characters of base64url, random.
+
+        Raises what SEMANTICS 10 names, in its order: credential, role, body, idempotency, store.
+        A retry of the same request under the same id is always safe.
+        """
+        for _ in range(CATALOGUE_TRIES_MAX):
+            caller = await self._authenticated(posted)
+            request = _read(posted, caller)
+            if posted.kind is Kind.PREVIEW:
+                request, job = _preview_job(caller.index, request)
+                idempotency_id = None
+            else:
+                idempotency_id = _idempotency_id(posted, caller, request)
+                job = self._job(caller, request, idempotency_id, request_id)
+            reply = await self.lane.submit(job)
+            if reply.verdict is not Verdict.STALE:
+                return self._answer(
+                    posted.kind, caller.index, request, reply, idempotency_id or request_id
+                )
+            # Read again and judge the credential again: its key may have been revoked.
+            await self.credentials.catalogues.read(caller.index.catalogue.id)
+        raise Unavailable("The catalogue changes too fast to follow", "not_applied")
+
+    async def _authenticated(self, posted: Posted) -> Caller:
+        if posted.jose:
+            return await self.credentials.by_payload(
+                posted.instance, posted.body, jti_required=posted.kind is not Kind.PREVIEW
+            )
+        return await self.credentials.by_token(posted.instance, posted.authorization)
+
+    def _job(
+        self, caller: Caller, request: AccessRequest, idempotency_id: str | None, request_id: str
+    ) -> Job:
+        index = caller.index
+        if idempotency_id is None:
+            name, ttl_ms, echo = request_id, OWN_ID_TTL_MS, ""
+        else:
+            name = dedupe_id(index.catalogue.id, idempotency_id)
+            ttl_ms = self.forwarder_retention_ms if caller.forwarder else self.retention_ms
+            echo = write_echo(request)
+        flags = (INCREMENTAL if request.incremental else 0) | (PARTIAL if request.partial else 0)
+        return Job(
+            index,
+            index.resolve(request),
+            name,
+            ttl_ms,
+            fingerprint(request).hex(),
+            echo,
+            request.host.canonical,
+            flags,
+        )
+
+    def _answer(
+        self,
+        kind: Kind,
+        index: CatalogueIndex,
+        request: AccessRequest,
+        reply: Reply,
+        answer_id: str,
+    ) -> Answer:
+        if reply.verdict is Verdict.MISMATCH:
+            raise IdempotencyMismatch("The idempotency id was used for another request")
+        if reply.preview is not None:
+            body = encode_preview(index, request, reply.preview)
+            return Answer(body, reply.preview.at_ms, False, False)
+        outcome = reply.outcome
+        assert outcome is not None  # noqa: S101 - the lane lets no other verdict through
+        if reply.echo:
+            request = read_echo(reply.echo)
+        body = encode_access(index, request, outcome)
+        if kind is Kind.SIGNED:
+            body = self._signed(index, body, answer_id)
+        replayed = reply.verdict is Verdict.REPLAYED
+        return Answer(body, outcome.at_ms, replayed, kind is Kind.SIGNED)
+
+    def _signed(self, index: CatalogueIndex, body: bytes, answer_id: str) -> bytes:
+        more: dict[str, Any] = {
+            "iat": int(self.now_s()),
+            "instanceId": index.catalogue.id,
+            "requestId": answer_id,
+        }
+        payload = body[:-1] + b"," + msgspec.json.encode(more)[1:]
+        return sign_answer(self.signer.private, self.signer.kid, payload)
+
+
+def _read(posted: Posted, caller: Caller) -> AccessRequest:
+    if posted.kind is Kind.PREVIEW:
+        if caller.claims is not None:
+            return normalise_preview(caller.claims)
+        return decode_preview(posted.body)
+    return decode_request(posted.body) if caller.claims is None else normalise(caller.claims)
+
+
+def _idempotency_id(posted: Posted, caller: Caller, request: AccessRequest) -> str | None:
+    header = posted.idempotency_key
+    if header is not None and not visible_ascii(header):
+        raise BadRequest(
+            "Idempotency-Key must be 1 to 255 visible ASCII characters", "Idempotency-Key"
+        )
+    return caller.jti or header or request.correlation_id
+
+
+def _preview_job(index: CatalogueIndex, request: AccessRequest) -> tuple[AccessRequest, Job]:
+    """Make the job of a preview; without a list, all features of the instance are looked at."""
+    if not request.wants:
+        names = sorted(
+            name for name, lines in index.feature.items() if any(not line.retired for line in lines)
+        )
+        wants = tuple(Want(name, ANY_VERSION, 0) for name in names)
+        request = msgspec.structs.replace(request, wants=wants)
+    host = request.host.canonical
+    return request, Job(index, index.resolve_apart(request), "", 0, "", "", host, PREVIEW)

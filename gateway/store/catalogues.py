@@ -1,0 +1,167 @@
+"""Catalogues in the store: read into a bounded cache, written as the next version.
+
+Decided here: what a gateway may believe of a catalogue and for how long. It keeps what it has read
+and sends the version with every call; the script refuses a stale one and the gateway reads again.
+So no change needs to be announced, and none is missed. Only a refusal of a credential, which the
+script never sees, looks whether the version moved. Source: DESIGN 3 and 4.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from gateway.core.catalogue import CatalogueIndex
+from gateway.core.errors import GatewayError
+from gateway.core.model import Catalogue, Line
+from gateway.store.keys import META, InstanceKeys, PartitionKeys
+from gateway.store.scripts import Scripts
+
+CACHED_MAX: Final = 20_000  # catalogues kept; the least lately used goes first
+ABSENT_MAX: Final = 10_000  # instances known not to exist; they never push out one that does
+CUT_STEPS_MAX: Final = 1_000_000
+
+_decode: Final = msgspec.msgpack.Decoder(Catalogue).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class CatalogueConflict(GatewayError):
+    """Another version was written meanwhile; read again and try again."""
+
+
+@dataclass
+class Catalogues:
+    """The catalogues of a store, as one gateway sees them. `monotonic_s` is its clock for
+    rechecks.
+    """
+
+    client: Redis
+    scripts: Scripts
+    partitions: int
+    _cache: OrderedDict[str, CatalogueIndex] = field(default_factory=OrderedDict)
+    _absent: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _default: str | None = None
+
+    def keys(self, instance: str) -> InstanceKeys:
+        """Give the keys of an instance."""
+        return InstanceKeys(instance, self.partitions)
+
+    async def get(self, instance: str) -> CatalogueIndex | None:
+        """Give the catalogue of an instance, from memory when it is there; None: no such instance.
+        """
+        index = self._cache.get(instance)
+        if index is not None:
+            self._cache.move_to_end(instance)
+            return index
+        # Known or not, a second look costs the same: nothing tells the two apart from outside.
+        return None if instance in self._absent else await self.read(instance)
+
+    async def read(self, instance: str) -> CatalogueIndex | None:
+        """Read a catalogue from the store, past the cache, and keep it."""
+        found: list[Any] = await self.client.hmget(self.keys(instance).cat, ["version", "blob"])
+        version, blob = found
+        if blob is None:
+            self._cache.pop(instance, None)
+            self._absent[instance] = None
+            if len(self._absent) > ABSENT_MAX:
+                self._absent.popitem(last=False)
+            return None
+        self._absent.pop(instance, None)
+        catalogue = msgspec.structs.replace(_decode(blob), version=int(version))
+        index = self._cache[instance] = CatalogueIndex(catalogue)
+        self._cache.move_to_end(instance)
+        if len(self._cache) > CACHED_MAX:
+            self._cache.popitem(last=False)
+        return index
+
+    async def changed(self, instance: str, version: int) -> bool:
+        """Say whether another version than this is in force; 0 stands for no such instance."""
+        found: Any = await self.client.hget(self.keys(instance).cat, "version")
+        return int(found or 0) != version
+
+    async def default(self) -> str | None:
+        """Give the instance that `~` means; None: there is no default instance.
+
+        What is remembered is trusted only while that instance's own catalogue says so.
+        """
+        if self._default is not None:
+            index = await self.get(self._default)
+            if index is not None and index.catalogue.default:
+                return self._default
+        found: Any = await self.client.hget(META, "default")
+        self._default = found.decode() if found else None
+        return self._default
+
+    async def put(self, catalogue: Catalogue) -> Catalogue:
+        """Write a catalogue as the version after `catalogue.version` and give it back with that.
+
+        Holds on lines whose expiry came nearer are cut, and upstreams that are new begin with the
+        present counts as their baseline. Raises CatalogueConflict when `catalogue.version` is not
+        the one in force; nothing is changed then. A repeat after a lost reply raises it too.
+        """
+        keys = self.keys(catalogue.id)
+        before = await self.read(catalogue.id)
+        old = before.catalogue if before else Catalogue(id=catalogue.id)
+        attached = {upstream.name for upstream in old.upstreams}
+        reply = await self.scripts.catalogue.run(
+            self.client,
+            [keys.cat, keys.ledger, keys.instances],
+            [
+                catalogue.id,
+                catalogue.version,
+                _encode(msgspec.structs.replace(catalogue, version=catalogue.version + 1)),
+                _encode(_cut(old, catalogue)),
+                _encode([line.id for line in catalogue.lines if line.model.metered]),
+                _encode([up.name for up in catalogue.upstreams if up.name not in attached]),
+            ],
+        )
+        if reply < 0:
+            raise CatalogueConflict(
+                f"Instance {catalogue.id} was changed by somebody else meanwhile (now version "
+                f"{-reply - 1}); try again"
+            )
+        if catalogue.default:
+            await self.client.hset(META, "default", catalogue.id)
+        await self.finish_cut(catalogue.id)
+        written = msgspec.structs.replace(catalogue, version=int(reply))
+        self._cache.pop(catalogue.id, None)
+        return written
+
+    async def finish_cut(self, instance: str) -> None:
+        """Walk over all holds of an instance until the lines that expire earlier are cut."""
+        keys = self.keys(instance)
+        cursor = b"0"
+        for _ in range(CUT_STEPS_MAX):
+            cursor = await self.scripts.cut.run(
+                self.client, [keys.cat, keys.holds, keys.lapse, keys.due], [instance, cursor]
+            )
+            if cursor == b"0":
+                return
+
+    async def instances(self) -> list[str]:
+        """List all instances of the store, sorted."""
+        pipeline = self.client.pipeline(transaction=False)
+        for partition in range(self.partitions):
+            pipeline.smembers(PartitionKeys(partition).instances)
+        return sorted(name.decode() for names in await pipeline.execute() for name in names)
+
+
+def _cut(old: Catalogue, new: Catalogue) -> dict[str, int]:
+    """Find the lines with an expiry that came nearer, or is new: line id -> expiry in ms."""
+    before = {line.id: line.expires_ms for line in old.lines}
+    return {
+        line.id: line.expires_ms
+        for line in _reusable(new)
+        if line.id in before
+        and line.expires_ms is not None
+        and (before[line.id] is None or line.expires_ms < (before[line.id] or 0))
+    }
+
+
+def _reusable(catalogue: Catalogue) -> Iterable[Line]:
+    return (line for line in catalogue.lines if line.model.reusable)

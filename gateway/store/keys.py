@@ -1,0 +1,121 @@
+"""Every key in the store: its name, its type, its hash tag, its lifetime.
+
+The hash tag is a partition, not a tenant: `gw:{p017}:…`, p = crc32(instance) % P, with P fixed at
+installation. So all keys of one instance share a slot, a script may touch them together, and a
+forwarder enumerates P known keys instead of scanning. `gw:meta` is the one key without a tag.
+Nothing but this file spells a key. Source: DESIGN 4.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from zlib import crc32
+
+LAYOUT_VERSION: Final = 1
+PARTITIONS_DEFAULT: Final = 256
+PARTITIONS_MAX: Final = 999
+
+# HASH: layout, partitions, default (instance id behind `~`), signing_key. Kept for ever.
+META: Final = "gw:meta"
+
+
+def partition_of(instance: str, partitions: int) -> int:
+    """Give the partition of an instance, 0 to partitions - 1."""
+    return crc32(instance.encode()) % partitions
+
+
+def tag(partition: int) -> str:
+    """Give the hash tag, braces included, of a partition."""
+    return f"{{p{partition:03d}}}"
+
+
+class InstanceKeys:
+    """The keys of one instance, spelt once and kept."""
+
+    __slots__ = (
+        "cat",
+        "dirty",
+        "due",
+        "holds",
+        "instance",
+        "instances",
+        "lapse",
+        "lease",
+        "ledger",
+        "partition",
+        "prefix",
+        "record",
+        "seen",
+        "tag",
+        "undo",
+        "used",
+    )
+
+    def __init__(self, instance: str, partitions: int) -> None:
+        self.instance = instance
+        self.partition = partition_of(instance, partitions)
+        self.tag = tag(self.partition)
+        self.prefix = prefix = f"gw:{self.tag}:i:{instance}:"
+        self.cat = prefix + "cat"  # HASH version, blob, cut (expiries still to be cut into holds)
+        self.used = prefix + "used"  # HASH <line>|<period> -> units
+        self.holds = prefix + "holds"  # HASH host -> packed {line, count, lapse, model}…
+        # ZSET by moment: a host by its next lapse; u|<line>|<host> when its undo is forgotten;
+        # p|<line>|<period> when a past period's used is.
+        self.lapse = prefix + "lapse"
+        self.seen = prefix + "seen"  # ZSET host by last request
+        self.undo = prefix + "undo"  # HASH <line>|<host> -> packed consumptions, oldest first
+        # HASH seq, last_ms, since_ms; acked|<line>, days|<line>;
+        # base, open, sealed, forwarded, parked, dead|<line>|<upstream>
+        self.ledger = prefix + "ledger"
+        self.record = prefix + "record"  # STREAM of people's decisions
+        partition_keys = PartitionKeys(self.partition)
+        self.instances = partition_keys.instances
+        self.due = partition_keys.due
+        self.dirty = partition_keys.dirty
+        self.lease = partition_keys.lease
+
+    def days(self, month: int) -> str:
+        """HASH of one month, yyyymm: <line>|<yyyymmdd>|u units, b given back, p peak, h held at
+        last, d:<code> denials."""
+        return f"{self.prefix}days:{month}"
+
+    def open(self, upstream: str) -> str:
+        """HASH <line>|<hour>[|<host>] -> units: what waits to go to this upstream."""
+        return f"{self.prefix}open:{upstream}"
+
+    def sealed(self, upstream: str) -> str:
+        """HASH id, rows, body, first_sent_ms, attempts: the one batch under way."""
+        return f"{self.prefix}sealed:{upstream}"
+
+    def outcome(self, dedupe_id: str) -> str:
+        """STRING with PX: what became of an idempotency id."""
+        return f"gw:{self.tag}:d:{dedupe_id}"
+
+    def block(self, upstreams: list[str], months: list[int]) -> list[str]:
+        """Give the keys of one context of a call, in the order of apply.lua's header."""
+        return [
+            self.cat,
+            self.used,
+            self.holds,
+            self.lapse,
+            self.seen,
+            self.undo,
+            self.ledger,
+            self.due,
+            self.dirty,
+            *(self.open(name) for name in upstreams),
+            *(self.days(month) for month in months),
+        ]
+
+
+class PartitionKeys:
+    """The keys that the instances of a partition share."""
+
+    __slots__ = ("dirty", "due", "instances", "lease")
+
+    def __init__(self, partition: int) -> None:
+        prefix = f"gw:{tag(partition)}:"
+        self.instances = prefix + "instances"  # SET
+        self.due = prefix + "due"  # ZSET instance by its next lapse
+        self.dirty = prefix + "dirty"  # SET instances with something to forward
+        self.lease = prefix + "lease"  # STRING uuid:token, PX: the one forwarder

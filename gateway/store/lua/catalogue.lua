@@ -1,0 +1,40 @@
+-- Writes the next version of a catalogue.
+--
+-- ARGV  1 instance  2 version it was made from (0: none)  3 blob
+--       4 msgpack {line -> expiry_ms}: lines whose expiry came nearer
+--       5 msgpack {metered line ids}  6 msgpack {upstreams newly attached}
+-- KEYS  1 cat  2 ledger  3 instances
+-- reply the new version, or -(version found) - 1 when another was written meanwhile; nothing changed then
+-- An upstream that is attached starts from this moment: its baseline is what was acked before, less
+-- what an earlier attachment of it has already accounted for.
+
+local clock_ms = now()
+local found = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
+if found ~= tonumber(ARGV[2]) then return -found - 1 end
+
+local cut = {}
+local pending = redis.call('HGET', KEYS[1], 'cut')
+if pending then cut = cmsgpack.unpack(pending) end
+for line, at_ms in pairs(cmsgpack.unpack(ARGV[4])) do cut[line] = at_ms end
+
+local lines, upstreams = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6])
+local baselines = {}
+for _, upstream in ipairs(upstreams) do
+  for _, line in ipairs(lines) do
+    local tail = line .. '|' .. upstream
+    local values = redis.call('HMGET', KEYS[2], 'acked|' .. line, 'forwarded|' .. tail, 'dead|' .. tail,
+      'parked|' .. tail, 'open|' .. tail, 'sealed|' .. tail)
+    local base = tonumber(values[1] or 0)
+    for i = 2, 6 do base = base - tonumber(values[i] or 0) end
+    if base ~= 0 or values[2] then baselines[#baselines + 1] = {'base|' .. tail, base} end
+  end
+end
+
+redis.call('HSETNX', KEYS[2], 'since_ms', clock_ms)
+for _, each in ipairs(baselines) do redis.call('HSET', KEYS[2], each[1], each[2]) end
+redis.call('HSET', KEYS[1], 'version', found + 1, 'blob', ARGV[3])
+if next(cut) then
+  redis.call('HSET', KEYS[1], 'cut', cmsgpack.pack(cut))
+end
+redis.call('SADD', KEYS[3], ARGV[1])
+return found + 1

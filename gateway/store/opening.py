@@ -1,0 +1,126 @@
+"""A store opened for use: the client, the catalogues and the lane over one server.
+
+Decided here: the order of opening (reach, examine, settle the layout) and of closing (lane first,
+so that what was sent is answered; the embedded server last). Not decided here: which store, which
+is configuration. Source: DESIGN 3, RELIABILITY 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from gateway.store.catalogues import Catalogues
+from gateway.store.embedded import Embedded
+from gateway.store.lanes import Lane
+from gateway.store.scripts import Scripts
+from gateway.store.server import (
+    StoreAway,
+    StoreUnfit,
+    Strength,
+    examine,
+    open_client,
+    settle_layout,
+)
+
+EMBEDDED: Final = "embedded"
+REACH_S: Final = 10.0  # how long opening waits for a store that is away or loading
+
+
+@dataclass
+class Store:
+    """What a process has of the store; `strength.weak` is empty unless that was allowed."""
+
+    client: Redis
+    scripts: Scripts
+    catalogues: Catalogues
+    lane: Lane
+    strength: Strength
+    partitions: int
+    ack: str
+    embedded: Embedded | None
+
+    async def reachable(self) -> bool:
+        """Say whether the store answers now; the embedded one is started again when it does not."""
+        try:
+            await self.client.ping()
+        except (RedisError, OSError):
+            if self.embedded is not None:
+                await self.embedded.ensure_async()
+            return False
+        return True
+
+
+@asynccontextmanager
+async def open_store(
+    url: str,
+    data_dir: Path,
+    *,
+    partitions: int,
+    ack: str = "written",
+    deadline_s: float = 2.0,
+    queue_max: int = 4096,
+    allow_weaker: bool = False,
+    prelude: str | None = None,
+) -> AsyncIterator[Store]:
+    """Open a store and close it in order at the end. `prelude` replaces the clock, for tests of
+    time.
+
+    Raises InvalidInput or StartFailed for an embedded store that cannot be, StoreAway when the
+    server cannot be reached, StoreUnfit when it is too old, laid out otherwise, or weaker than
+    `ack` (unless `allow_weaker`). Main thread only.
+    """
+    embedded = None
+    if url == EMBEDDED:
+        appendfsync = "always" if ack == "local" else "everysec"
+        embedded = Embedded(data_dir, appendfsync=appendfsync)
+        url = f"unix://{await embedded.ensure_async()}"
+    client = open_client(url)
+    try:
+        strength = await _reach(client, ack)
+        if strength.weak and not allow_weaker:
+            raise StoreUnfit(
+                f"The store ({strength.version}) is weaker than asked for: "
+                f"{'; '.join(strength.weak)} (or start with --allow-weaker-store)"
+            )
+        await settle_layout(client, partitions)
+        scripts = Scripts(prelude)
+        lane = Lane(
+            scripts.apply,
+            client.connection_pool.make_connection,
+            partitions,
+            revive=embedded.ensure_async if embedded else None,
+            fsync=strength.fsync_each_call,
+            deadline_s=deadline_s,
+            queue_max=queue_max,
+        )
+        catalogues = Catalogues(client, scripts, partitions)
+        try:
+            yield Store(client, scripts, catalogues, lane, strength, partitions, ack, embedded)
+        finally:
+            await lane.close()
+    finally:
+        await client.aclose()
+        if embedded is not None:
+            embedded.close()
+
+
+async def _reach(client: Redis, ack: str) -> Strength:
+    """Examine the server, waiting while it is away or loads its data."""
+    deadline_s = time.monotonic() + REACH_S
+    while True:
+        try:
+            return await examine(client, ack)
+        except (RedisError, OSError) as error:
+            if time.monotonic() > deadline_s or "auth" in str(error).lower():
+                # The address may carry a password; the library's words do not.
+                raise StoreAway(f"The store cannot be reached: {error}") from error
+            await asyncio.sleep(0.05)

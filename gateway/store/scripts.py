@@ -1,0 +1,82 @@
+"""The Lua scripts: read from the files beside, sent by digest, sent whole when the store forgot
+them.
+
+Decided here: how a script's text is put together (`#!lua`, a prelude with the clock, the file) and
+which errors of the store mean that nothing was done. Not decided here: what a script does; each
+file's head is its contract. The shebang makes the store refuse a script at its start when memory
+is out, not in its middle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Any, Final
+
+from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TryAgainError,
+)
+
+_LUA: Final = resources.files("gateway.store") / "lua"
+
+# Error replies that say the script did not run at all. Some pass by themselves.
+REFUSALS: Final = (
+    OutOfMemoryError,
+    ReadOnlyError,
+    BusyLoadingError,
+    MasterDownError,
+    NoScriptError,
+    ClusterDownError,
+    TryAgainError,
+    NoPermissionError,
+    AuthenticationError,
+)
+REFUSAL_WORDS: Final = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
+
+
+def read_lua(name: str) -> str:
+    """Give the text of one of the Lua files."""
+    return (_LUA / f"{name}.lua").read_text(encoding="utf-8")
+
+
+class Script:
+    """One script: its text and its digest."""
+
+    __slots__ = ("name", "sha", "text")
+
+    def __init__(self, name: str, *bodies: str) -> None:
+        self.name = name
+        self.text = "\n".join(["#!lua", *bodies])
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, client: Redis, keys: list[str], args: list[Any]) -> Any:
+        """Run the script. Every script of ours may be sent twice: a repeat changes nothing more."""
+        try:
+            return await client.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            return await client.eval(self.text, len(keys), *keys, *args)
+
+
+class Scripts:
+    """All scripts, over one clock prelude. Production never names another than the store's time."""
+
+    def __init__(self, prelude: str | None = None) -> None:
+        clock = read_lua("now") if prelude is None else prelude
+        self.apply = Script("apply", clock, read_lua("apply"))
+        self.catalogue = Script("catalogue", clock, read_lua("catalogue"))
+        self.cut = Script("cut", read_lua("cut"))
+
+
+def refused(error: RedisError) -> bool:
+    """Say whether an error reply means for sure that the script did nothing."""
+    return isinstance(error, REFUSALS) or str(error).split(" ", 1)[0] in REFUSAL_WORDS
