@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple, TypeAlias, get_type_hints
+from typing import Any, Final, NamedTuple, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -19,8 +19,24 @@ from msgspec.structs import fields
 
 from gateway.core.errors import InvalidInput
 from gateway.core.intervals import parse_duration_ms
-from gateway.core.keys import ALGORITHMS
-from gateway.core.model import INTERVAL_DAYS_MAX
+from gateway.settings import (
+    UPSTREAM_KINDS,
+    Dedupe,
+    Explain,
+    Forward,
+    Licensespring,
+    Limits,
+    Log,
+    Redis,
+    Report,
+    Section,
+    Server,
+    Signing,
+    Token,
+    Ui,
+    Upstream,
+    shown_url,
+)
 
 FILE_BYTES_MAX: Final = 2**20
 UPSTREAMS_MAX: Final = 64
@@ -31,185 +47,6 @@ _PREFIX: Final = "GATEWAY_"
 _SERVICE_LINK: Final = re.compile(
     r"GATEWAY_([A-Z0-9_]+_)?(SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP)(_[A-Z]+)?)?)"
 )
-_PORT: Final = "(?:6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[0-9]{1,4})"
-_HOST: Final = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)"
-
-
-def _like(pattern: str, expected: str) -> Meta:
-    return Meta(pattern=rf"\A(?:{pattern})\Z", description=expected)
-
-
-def _one_of(*words: str, because: str = "") -> Meta:
-    return _like("|".join(words), f"one of {', '.join(words)}{because}")
-
-
-def _between(low: int, high: int) -> Meta:
-    return Meta(ge=low, le=high, description=f"a number from {low} to {high}")
-
-
-_SPAN: Final = f"a duration up to {INTERVAL_DAYS_MAX}d, such as 30s, 1h or 7d"
-Duration: TypeAlias = Annotated[
-    str, Meta(description=f"{_SPAN}, at least 1s", extra={"least_ms": 1_000})
-]
-DurationOrZero: TypeAlias = Annotated[
-    str, Meta(description=f"{_SPAN}, or 0", extra={"least_ms": 0})
-]
-Bind: TypeAlias = Annotated[
-    str, _like(f"{_HOST}:{_PORT}", "HOST:PORT, such as 127.0.0.1:7070 or [::1]:0")
-]
-StoreUrl: TypeAlias = Annotated[
-    str,
-    _like(
-        rf"embedded|rediss?://(?:[^@/\s]*@)?{_HOST}(?::{_PORT})?(?:[/?]\S*)?|unix://(?:[^@/\s]*@)?/\S+",
-        "embedded, redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH"
-        " (redis+sentinel:// and redis+cluster:// are not supported yet)",
-    ),
-]
-UpstreamUrl: TypeAlias = Annotated[
-    str,
-    _like(
-        rf"https?://{_HOST}(?::{_PORT})?(?:/[^\s?#@]*)?",
-        "http:// or https://, a host and a path, without user, password and query",
-    ),
-]
-Ack: TypeAlias = Annotated[
-    str,
-    _one_of(
-        "memory",
-        "written",
-        "local",
-        because=" (replica and replica_fsync need more than one store server,"
-        " which is not supported yet)",
-    ),
-]
-Name: TypeAlias = Annotated[str, _like(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")]
-Months: TypeAlias = Annotated[str, _like("[1-9][0-9]{0,2}mo", "months, such as 25mo")]
-FileName: TypeAlias = Annotated[str, _like(r"[^\x00]+", "the path of a file")]
-Seconds: TypeAlias = Annotated[float, _between(0, 600)]
-
-
-class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """A table of the file; every member has a default."""
-
-
-class Server(Section, frozen=True):
-    bind: Bind = "127.0.0.1:7070"
-    workers: Annotated[int, _between(1, 256)] = 1
-    tls_cert: str = ""
-    tls_key: str = ""
-    trusted_proxies: tuple[str, ...] = ()
-    max_body_bytes: Annotated[int, _between(1_024, 2**20)] = 65_536
-    header_timeout_s: Seconds = 10
-    body_timeout_s: Seconds = 5
-    drain_s: Seconds = 3
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host, without brackets, and port; port 0 is any that is free."""
-        host, _, port = self.bind.rpartition(":")
-        return host.strip("[]"), int(port)
-
-
-class Redis(Section, frozen=True):
-    url: StoreUrl = "embedded"
-    partitions: Annotated[int, _between(1, 999)] = 256
-    ack: Ack = "written"
-    ack_replicas: Annotated[int, _between(1, 16)] = 1
-    deadline_ms: Annotated[int, _between(10, 60_000)] = 2_000
-
-    def __repr__(self) -> str:
-        return f"Redis(url={shown_url(self.url)!r}, partitions={self.partitions}, ack={self.ack!r})"
-
-
-class Dedupe(Section, frozen=True):
-    retention: Duration = "1h"
-    forwarder_retention: Duration = "30d"
-
-    @property
-    def retention_ms(self) -> int:
-        return _ms(self.retention)
-
-    @property
-    def forwarder_retention_ms(self) -> int:
-        return _ms(self.forwarder_retention)
-
-
-class Explain(Section, frozen=True):
-    retention: DurationOrZero = "0"
-
-
-class Limits(Section, frozen=True):
-    connections: Annotated[int, _between(1, 1_000_000)] = 10_000
-    requests_per_key_per_s: Annotated[int, _between(0, 1_000_000)] = 0
-    lane_queue: Annotated[int, _between(1, 1_000_000)] = 4_096
-
-
-class Report(Section, frozen=True):
-    retention: Months = "25mo"
-
-
-class Token(Section, frozen=True):
-    clock_skew_s: Annotated[int, _between(0, 3_600)] = 60
-    payload_max_age_s: Annotated[int, _between(1, 86_400)] = 300
-
-
-class Signing(Section, frozen=True):
-    alg: Annotated[str, _one_of(*ALGORITHMS)] = "EdDSA"
-    key_file: str = ""
-
-
-class Forward(Section, frozen=True):
-    interval: Duration = "1h"
-    timeout_s: Annotated[float, _between(1, 600)] = 30
-    blocked_retry: Duration = "1h"
-
-    @property
-    def interval_ms(self) -> int:
-        return _ms(self.interval)
-
-
-class Licensespring(Section, frozen=True):
-    instance: str = ""
-    auth: bool = False
-    v2: bool = True
-    key_file: str = ""
-    chain_file: str = ""
-
-
-class Ui(Section, frozen=True):
-    enabled: bool = True
-
-
-class Log(Section, frozen=True):
-    level: Annotated[str, _one_of("debug", "info", "warning", "error")] = "info"
-    format: Annotated[str, _one_of("console", "json")] = "console"
-
-
-class CmapiUpstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="cmapi"):
-    """A parent that speaks CMAPI. A `kid` of "" is the key's thumbprint, a `host` of "" the
-    instance's id, an `interval` of "" `forward.interval`. Unless `dedupe_horizon` says for how
-    long, it is not relied upon to remember ids.
-    """
-
-    name: Name
-    url: UpstreamUrl
-    key_file: FileName
-    kid: str = ""
-    host: str = ""
-    dedupe_horizon: DurationOrZero = "0"
-    interval: Duration = ""
-
-    @property
-    def dedupe_horizon_ms(self) -> int:
-        return _ms(self.dedupe_horizon)
-
-    @property
-    def interval_ms(self) -> int | None:
-        return _ms(self.interval) if self.interval else None
-
-
-Upstream: TypeAlias = CmapiUpstream  # a further kind is one more struct of this union
-UPSTREAM_KINDS: Final[Mapping[str, type[Upstream]]] = {"cmapi": CmapiUpstream}
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -244,9 +81,8 @@ SETTINGS: Final = tuple(
 )
 # Accepted, since the format of the file is fixed, but without effect yet.
 NOT_IN_FORCE: Final = (
-    *("server.tls_cert", "server.tls_key", "server.trusted_proxies", "redis.ack_replicas"),
-    *("explain.retention", "limits.connections", "limits.requests_per_key_per_s"),
-    *("report.retention", "forward.blocked_retry"),
+    *("server.trusted_proxies", "redis.ack_replicas", "explain.retention"),
+    *("limits.requests_per_key_per_s", "report.retention"),
     *(name for name in SETTINGS if name.startswith(("licensespring.", "ui."))),
 )
 
@@ -295,12 +131,6 @@ def load_config(
         raise InvalidInput(*problems)
     base = Path() if path is None else path.parent
     return Config(**sections, upstreams=upstreams, data_dir=Path(data_dir), base=base)
-
-
-def shown_url(url: str) -> str:
-    """Give a URL without what may be secret in it: user, password and query."""
-    url = re.sub(r"(?s)\A([a-z0-9+.-]+://)?.*@", r"\1***@", url)
-    return re.sub(r"(?s)[?#].*", "?***", url)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -399,7 +229,7 @@ def _expected(hint: Any) -> str:
 
 
 def _shown(member: str, value: object) -> str:
-    shown = shown_url(value) if member == "url" and isinstance(value, str) else value
+    shown = shown_url(str(value)) if member == "url" else value
     return repr(shown)[:SHOWN_MAX]
 
 
@@ -410,8 +240,3 @@ def _unknown(given: Mapping[str, _Given], known: Collection[str]) -> list[str]:
         for name in given
         if name not in known
     ]
-
-
-def _ms(duration: str) -> int:
-    """Give a duration that has been checked in milliseconds."""
-    return parse_duration_ms(duration) or 0

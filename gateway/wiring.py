@@ -6,16 +6,26 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from httpx import AsyncClient
 from starlette.types import ASGIApp
 
 from gateway.config import Config
-from gateway.core.keys import algorithm_of, jwk, thumbprint
+from gateway.core.errors import InvalidInput
+from gateway.core.keys import algorithm_of, jwk, load_private, thumbprint
+from gateway.core.ports import Route
 from gateway.service.access import Access, Signer
 from gateway.service.credentials import Credentials
 from gateway.service.health import reasons_not_ready
+from gateway.service.sweeping import Sweeper
+from gateway.settings import Upstream
 from gateway.store import opening
 from gateway.store.opening import Store
+from gateway.store.outbox import RedisOutbox
 from gateway.store.signing import signing_key
+from gateway.upstream.cmapi import CmapiUpstream
+from gateway.upstream.cmapi import route as cmapi_route
+from gateway.upstream.forwarder import Forwarder
+from gateway.upstream.sender import CmapiSender, open_http
 from gateway.web import cmapi, ops
 from gateway.web.app import make_app
 from gateway.web.bodies import Limits
@@ -54,7 +64,56 @@ async def open_gateway(
     `prelude` replaces the store's clock, for tests of time.
     """
     async with open_store(config, allow_weaker=allow_weaker, prelude=prelude) as store:
-        yield await make_gateway(config, lifecycle, store)
+        app = await make_gateway(config, lifecycle, store)
+        async with open_forwarder(config, store) as forwarder:
+            if forward:
+                forwarder.start()
+            yield app
+
+
+@asynccontextmanager
+async def open_forwarder(
+    config: Config, store: Store, grace_s: float = 1.5
+) -> AsyncIterator[Forwarder]:
+    """Build the forwarder over an open store, not yet started, and stop it in order at the end.
+
+    A batch under way has `grace_s` to be answered; after that it stays sealed and goes again.
+
+    Raises InvalidInput for a key file that cannot be read or is no key.
+    """
+    fsync = store.strength.fsync_each_call
+    async with open_http() as http:
+        forwarder = Forwarder(
+            RedisOutbox(store.client, store.scripts, store.partitions, fsync),
+            store.catalogues,
+            [_route(config, upstream, http) for upstream in config.upstreams],
+            sweep=Sweeper(store.catalogues, store.lane).sweep,
+            blocked_retry_s=config.forward.blocked_retry_ms / 1000,
+        )
+        try:
+            yield forwarder
+        finally:
+            await forwarder.stop(grace_s)
+
+
+def _route(config: Config, upstream: Upstream, http: AsyncClient) -> Route:
+    parent = CmapiUpstream(
+        name=upstream.name,
+        url=upstream.url,
+        kid=upstream.kid,
+        host=upstream.host,
+        dedupe_horizon_ms=upstream.dedupe_horizon_ms,
+        interval_s=(upstream.interval_ms or config.forward.interval_ms) / 1000,
+        timeout_s=config.forward.timeout_s,
+    )
+    path = config.path(upstream.key_file)
+    try:
+        private = load_private(path.read_bytes())
+    except OSError as error:
+        raise InvalidInput(
+            f"upstream {upstream.name}: the key {path} cannot be read: {error.strerror}"
+        ) from error
+    return cmapi_route(parent, CmapiSender(parent, private, http))
 
 
 async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> ASGIApp:

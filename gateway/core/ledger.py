@@ -8,6 +8,7 @@ draws requests and holds the script to this page after every step. Source: SEMAN
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 from gateway.core.calls import (
     INCREMENTAL,
@@ -77,13 +78,14 @@ def candidates(table: Table, place: int, now_ms: int) -> tuple[list[Row], str]:
     none.
     """
     left = [row for row in table.rows if not row.retired]
-    for code, keep in (
+    filters: tuple[tuple[Code, Callable[[Row], bool]], ...] = (
         (Code.FEATURE_NOT_FOUND, lambda row: True),
         (Code.VERSION_TOO_HIGH, lambda row: 0 < row.fit <= place),
         (Code.LICENSE_NOT_YET_VALID, lambda row: row.starts_ms <= now_ms),
         (Code.LICENSE_LAPSED, lambda row: not row.expires_ms or now_ms < row.expires_ms),
         (Code.DENIED_BY_POLICY, lambda row: row.selected),
-    ):
+    )
+    for code, keep in filters:
         left = [row for row in left if keep(row)]
         if not left:
             return [], str(code)
@@ -109,8 +111,7 @@ def preview(state: State, context: Context, tables: list[Table], ask: Ask, now_m
 
 
 class _Request:
-    """One request in the making: counters move on trial, and are written only if it goes through.
-    """
+    """One request in the making: counters move on trial, and are written if it goes through."""
 
     def __init__(
         self, state: State, context: Context, tables: list[Table], ask: Ask, now_ms: int
@@ -231,9 +232,11 @@ class _Request:
         for row in table.rows:
             if row.fit and row.fit <= place and row.undo_ms:
                 undoable = self.state.undo.get((row.id, self.ask.host))
-                for entry in undoable.entries if undoable else ():
-                    if self.now_ms <= entry.last_ms + row.undo_ms:
-                        found.append((row, entry))
+                found.extend(
+                    (row, entry)
+                    for entry in (undoable.entries if undoable else ())
+                    if self.now_ms <= entry.last_ms + row.undo_ms
+                )
         found.reverse()
         found.sort(key=lambda each: each[1].last_ms, reverse=True)
         total = sum(entry.units for _, entry in found)

@@ -1,33 +1,23 @@
-"""The provisioning file: what an operator declares of instances, and what that changes.
+"""The provisioning file: what an operator declares of instances.
 
-Decided here: which files are valid, with all that is wrong told at once; how a declaration is
-merged into the catalogue in force; how the change is put in words. A line is never deleted: one
-that vanishes is retired. Not decided here: how files are read and catalogues written (cli/, store/),
-which lines serve a request (catalogue.py). Source: INTERFACE 3, SEMANTICS 1, 3, 4, 7 and 10.
+Decided here: which files are valid, with all that is wrong told at once. Not decided here: what a
+value may be (provisioning_values.py), what a declaration changes (provisioning_change.py), how
+files are read (cli/). Source: INTERFACE 3, SEMANTICS 1, 3, 7 and 10.
 """
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, NewType, TypeVar
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
-import msgspec
-from msgspec.structs import replace
-
 from gateway.core.errors import InvalidInput
-from gateway.core.fingerprint import visible_ascii
-from gateway.core.intervals import parse_duration_ms
-from gateway.core.keys import ALGORITHMS, algorithm_of, load_public, public_der, thumbprint
+from gateway.core.keys import algorithm_of, load_public, public_der, thumbprint
 from gateway.core.model import (
-    INTERVAL_DAYS_MAX,
     LINES_MAX,
     LINES_PER_FEATURE_MAX,
-    RS256_KEYS_MAX,
     UNITS_MAX,
     Attachment,
     Catalogue,
@@ -38,24 +28,15 @@ from gateway.core.model import (
     Product,
     Reset,
 )
-from gateway.core.moments import iso
-from gateway.core.periods import expires_ms, starts_ms, zone
-from gateway.core.versions import VERSION_BYTES_MAX, is_version
+from gateway.core.periods import starts_ms, zone
 
-TEXT_BYTES_MAX: Final = 256
-FEATURE_BYTES_MAX: Final = 128
-SELECTORS_MAX: Final = 64
-SHOWN_MAX: Final = 64  # characters of a wrong value that are repeated
-ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+from gateway.core import provisioning_values as values
+from gateway.core.provisioning_change import difference, next_catalogue
 
-Declared = NewType("Declared", Catalogue)
-"""An instance as a file declares it: a catalogue of version 0, its keys all provisioned."""
+__all__ = ["Declared", "difference", "next_catalogue", "read_provisioning"]
 
-T = TypeVar("T")
-_FEATURE: Final = re.compile(rf"[A-Za-z0-9._\-:/ ]{{1,{FEATURE_BYTES_MAX}}}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_PERCENT: Final = re.compile(r"([0-9]{1,9})%")
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# An instance as a file declares it: a catalogue of version 0, its keys all provisioned.
+Declared: TypeAlias = Catalogue
 
 
 def read_provisioning(text: str, read_file: Callable[[str], bytes]) -> list[Declared]:
@@ -68,7 +49,7 @@ def read_provisioning(text: str, read_file: Callable[[str], bytes]) -> list[Decl
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidInput(f"The file is not TOML: {error}") from None
     problems: list[str] = []
-    top = _Members(document, "", problems)
+    top = values.Members(document, "", problems)
     declared = [_instance(members, read_file) for members in top.tables("instance")]
     top.end()
     if not declared and not problems:
@@ -78,130 +59,26 @@ def read_provisioning(text: str, read_file: Callable[[str], bytes]) -> list[Decl
     problems += _repeated("instance", (each.id for each in declared))
     if problems:
         raise InvalidInput(*problems)
-    return [Declared(each) for each in declared]
+    return declared
 
 
-def next_catalogue(current: Catalogue, declared: Declared) -> Catalogue:
-    """Merge a declaration into the catalogue in force (version 0: there is none yet).
-
-    The result keeps the version of `current` and equals it when nothing changes. Lines that the
-    file does not name are retired, keys that came another way are left alone. Raises InvalidInput
-    for what a line or an instance cannot become.
-    """
-    problems: list[str] = []
-    where = f"instance {declared.id}"
-    if current.version and declared.timezone != current.timezone:
-        problems.append(
-            f"{where}: timezone cannot change from {current.timezone} to {declared.timezone};"
-            " an instance that has counted keeps its time zone"
-        )
-    known = {line.id: line for line in current.lines}
-    lines = {line.id: replace(line, retired=True) for line in current.lines}
-    for line in declared.lines:
-        before = known.get(line.id)
-        if before is not None and before.model is not line.model:
-            problems.append(
-                f"{where}, line {line.id}: model cannot change from {before.model} to"
-                f" {line.model}; declare a line of another id"
-            )
-        lines[line.id] = replace(line, reset_epoch=_reset_epoch(before, line, current.version + 1))
-    if len(lines) > LINES_MAX:
-        problems.append(f"{where}: {len(lines)} lines, retired ones included; at most {LINES_MAX}")
-    keys = _merged_keys(where, current.keys, declared.keys, problems)
-    if problems:
-        raise InvalidInput(*problems)
-    # In one order, whatever the file's, so that the same content is the same catalogue.
-    return replace(
-        declared,
-        version=current.version,
-        lines=tuple(sorted(lines.values(), key=lambda line: line.id)),
-        keys=tuple(sorted(keys, key=lambda key: key.kid)),
-        upstreams=tuple(sorted(declared.upstreams, key=lambda upstream: upstream.name)),
-    )
-
-
-def difference(current: Catalogue, new: Catalogue) -> list[str]:
-    """Put in words what becomes of an instance: + added, ~ changed old -> new, - retired."""
-    return [
-        *_told(new.id, "instance", [current] if current.version else [], [new], "id"),
-        *_told(new.id, "line", _live(current.lines), _live(new.lines), "id"),
-        *_told(new.id, "key", current.keys, new.keys, "kid"),
-        *_told(new.id, "upstream", current.upstreams, new.upstreams, "name"),
-    ]
-
-
-class _Members:
-    """One table of the file, read member by member; what is wrong with it goes to `problems`."""
-
-    def __init__(self, table: dict[str, Any], where: str, problems: list[str]) -> None:
-        self._table = table
-        self._known: set[str] = set()
-        self.where = where
-        self.problems = problems
-
-    def refuse(self, problem: str) -> None:
-        self.problems.append(f"{self.where}: {problem}" if self.where else problem)
-
-    def get(self, name: str, read: Callable[[Any], T], default: T, *, required: bool = False) -> T:
-        """Read a member; the default when it is absent, and when it is wrong, which is noted."""
-        self._known.add(name)
-        if name not in self._table:
-            if required:
-                self.refuse(f"{name} is missing; add it")
-            return default
-        value = self._table[name]
-        try:
-            return read(value)
-        except InvalidInput as error:
-            self.refuse(f"{name}: {error.message}")
-        except ValueError as error:
-            self.refuse(f"{name} must be {error}, not {repr(value)[:SHOWN_MAX]}")
-        return default
-
-    def tables(self, name: str, id_member: str = "id") -> list[_Members]:
-        """Give the tables of an array, each labelled by its id or else by its place."""
-        self._known.add(name)
-        entries = self._table.get(name, [])
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            self.refuse(f"{name} must be tables; write them as [[{name}]]")
-            return []
-        before = f"{self.where}, " if self.where else ""
-        found = []
-        for place, entry in enumerate(entries, 1):
-            label = entry.get(id_member)
-            if not isinstance(label, str) or not ID.fullmatch(label):
-                label = f"#{place}"
-            found.append(_Members(entry, f"{before}{name} {label}", self.problems))
-        return found
-
-    def table(self, name: str) -> _Members | None:
-        """Give an inner table; None when it is absent or no table, which is noted."""
-        inner = self.get(name, _table, None)
-        return None if inner is None else _Members(inner, f"{self.where}, {name}", self.problems)
-
-    def end(self) -> None:
-        """Refuse the members that nobody asked for."""
-        for name in self._table.keys() - self._known:
-            self.refuse(
-                f"{repr(name)[:SHOWN_MAX]} is not a member; expected {', '.join(sorted(self._known))}"
-            )
-
-
-def _instance(members: _Members, read_file: Callable[[str], bytes]) -> Catalogue:
-    timezone = members.get("timezone", _zone_name, "UTC")
+def _instance(members: values.Members, read_file: Callable[[str], bytes]) -> Catalogue:
+    timezone = members.get("timezone", values.zone_name, "UTC")
     tz = zone(timezone)
     lines = tuple(_line(each, tz) for each in members.tables("line"))
     keys = tuple(_key(each, read_file) for each in members.tables("key", "kid"))
     upstreams = tuple(_attachment(each) for each in members.tables("upstream", "name"))
     instance = Catalogue(
-        id=members.get("id", _id, "", required=True),
-        name=members.get("name", _text, ""),
-        default=members.get("default", _flag, False),
+        id=members.get("id", values.id, "", required=True),
+        name=members.get("name", values.text, ""),
+        default=members.get("default", values.flag, False),
         timezone=timezone,
-        require_signed_payload=members.get("require_signed_payload", _flag, False),
-        require_exp=members.get("require_exp", _flag, True),
-        borrow_ms=members.get("borrow_interval", _span_ms, Catalogue(id="").borrow_ms),
-        borrow_max_ms=members.get("borrow_interval_max", _span_ms, Catalogue(id="").borrow_max_ms),
+        require_signed_payload=members.get("require_signed_payload", values.flag, False),
+        require_exp=members.get("require_exp", values.flag, True),
+        borrow_ms=members.get("borrow_interval", values.span_ms, Catalogue(id="").borrow_ms),
+        borrow_max_ms=members.get(
+            "borrow_interval_max", values.span_ms, Catalogue(id="").borrow_max_ms
+        ),
         lines=lines,
         keys=keys,
         upstreams=upstreams,
@@ -216,3 +93,131 @@ def _instance(members: _Members, read_file: Callable[[str], bytes]) -> Catalogue
             members.refuse(problem)
     _judge_lines(members, lines)
     return instance
+
+
+def _line(members: values.Members, tz: ZoneInfo) -> Line:
+    count: int | None = members.get("count", values.count, None, required=True)
+    overdraft = members.get("overdraft", values.overdraft, "0")
+    product = members.table("product")
+    licensespring = members.table("licensespring")
+    line = Line(
+        id=members.get("id", values.id, "", required=True),
+        feature=members.get("feature", values.feature, "", required=True),
+        version=members.get("version", values.version, "0", required=True),
+        model=members.get("model", values.model, Model.METERED, required=True),
+        count=count,
+        overdraft=overdraft,
+        capacity=_capacity(count, overdraft),
+        undo_ms=members.get("undo_interval", values.span_or_zero_ms, 0),
+        reset=members.get("reset", values.reset, Reset.NONE),
+        reset_timezone=members.get("reset_timezone", values.zone_name, "UTC"),
+        starts_ms=members.get("starts", lambda value: values.moment_ms(value, tz, starts_ms), None),
+        expires_ms=members.get("expires", lambda value: values.expiry_ms(value, tz), None),
+        borrow_ms=members.get("borrow_interval", values.span_ms, None),
+        renew_percent=members.get("renew_percent", values.percent, 15),
+        vendor_string=members.get("vendor_string", values.text, ""),
+        serial_number=members.get("serial_number", values.text, ""),
+        issuer=members.get("issuer", values.text, ""),
+        notice=members.get("notice", values.text, ""),
+        selectors=members.get("selectors", values.selectors, {}),
+        product=Product() if product is None else _product(product),
+        licensespring=None if licensespring is None else _floating_license(licensespring),
+        allow_negative_consumptions=members.get("allow_negative_consumptions", values.flag, False),
+        client_overages=members.get("client_overages", values.flag, False),
+    )
+    members.end()
+    if line.capacity > UNITS_MAX:
+        members.refuse(f"count and overdraft are over {UNITS_MAX} together; lower one of them")
+    if line.model.reusable and line.reset is not Reset.NONE:
+        members.refuse(f"reset is for metered lines, this one is {line.model}; remove it")
+    if line.model.reusable and line.undo_ms:
+        members.refuse(f"undo_interval is for metered lines, this one is {line.model}; remove it")
+    if line.starts_ms and line.expires_ms and line.starts_ms >= line.expires_ms:
+        members.refuse("expires is not after starts; move one of them")
+    return line
+
+
+def _product(members: values.Members) -> Product:
+    product = Product(
+        name=members.get("name", values.text, None),
+        version=members.get("version", values.text, None),
+        activation_id=members.get("activation_id", values.text, None),
+        entitlement_id=members.get("entitlement_id", values.text, None),
+    )
+    members.end()
+    return product
+
+
+def _floating_license(members: values.Members) -> FloatingLicense:
+    floating = FloatingLicense(
+        license_id=members.get("license_id", values.count_number, None),
+        product=members.get("product", values.text, ""),
+        feature=members.get("feature", values.text, ""),
+        license_key=members.get("license_key", values.text, ""),
+    )
+    members.end()
+    return floating
+
+
+def _attachment(members: values.Members) -> Attachment:
+    attachment = Attachment(
+        name=members.get("name", values.id, "", required=True),
+        by_host=members.get("by_host", values.flag, False),
+    )
+    members.end()
+    return attachment
+
+
+def _key(members: values.Members, read_file: Callable[[str], bytes]) -> Key:
+    kid = members.get("kid", values.kid, "")
+    alg = members.get("alg", values.alg, "")
+    file = members.get("public_file", values.file_name, "", required=True)
+    members.end()
+    if not file:
+        return Key(kid=kid, alg=alg, public=b"", provisioned=True)
+    try:
+        public = load_public(read_file(file))
+    except OSError as error:
+        members.refuse(f"public_file {file} cannot be read: {error.strerror}")
+    except InvalidInput as error:
+        members.refuse(f"public_file {file}: {error.message}")
+    else:
+        if alg not in ("", algorithm_of(public)):
+            members.refuse(f"alg is {alg}, but the key is one for {algorithm_of(public)}")
+        der = public_der(public)
+        return Key(kid or thumbprint(public), algorithm_of(public), der, provisioned=True)
+    return Key(kid=kid, alg=alg, public=b"", provisioned=True)
+
+
+def _judge_lines(members: values.Members, lines: tuple[Line, ...]) -> None:
+    """Refuse what no single line can tell: how many there are, and two models under one name."""
+    if len(lines) > LINES_MAX:
+        members.refuse(f"{len(lines)} lines; at most {LINES_MAX}")
+    first: dict[str, Line] = {}
+    for line in lines:
+        other = first.setdefault(line.feature, line)
+        if other.model is not line.model:
+            members.refuse(
+                f"line {line.id}: feature {line.feature} is {line.model} here and {other.model} on"
+                f" line {other.id}; all lines of one feature name have the same model"
+            )
+    for feature, count in Counter(line.feature for line in lines).items():
+        if count > LINES_PER_FEATURE_MAX:
+            members.refuse(
+                f"feature {feature} has {count} lines; at most {LINES_PER_FEATURE_MAX} a feature"
+            )
+
+
+def _repeated(kind: str, names: Iterable[str]) -> list[str]:
+    return [
+        f"{kind} {name} is declared {times} times; give each an id of its own"
+        for name, times in Counter(names).items()
+        if times > 1 and name
+    ]
+
+
+def _capacity(count: int | None, overdraft: str) -> int:
+    if count is None or overdraft == "unlimited":
+        return UNITS_MAX
+    percent = values.PERCENT.fullmatch(overdraft)
+    return count + (count * int(percent[1]) // 100 if percent else int(overdraft))

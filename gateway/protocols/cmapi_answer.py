@@ -84,7 +84,7 @@ def encode_access(index: CatalogueIndex, request: AccessRequest, outcome: Outcom
         lapses = [lapses_ms for _, _, lapses_ms in served if lapses_ms]
         entry = _describe(index, request, [line for line, _, _ in served], outcome.at_ms, lapses)
         features.append({**_head(served[0][0]), "count": count, **entry})
-        if not count and not served[0][0].model.reusable:
+        if not count:  # no line served
             features[-1]["lineItemsInfo"] = []
     return _encode(
         {
@@ -115,7 +115,8 @@ def encode_preview(index: CatalogueIndex, request: AccessRequest, preview: Previ
         {
             "requestHostId": request.host,
             "features": features,
-            "statusList": _status_list(request, preview.shortfalls),
+            # Without a list nothing was asked for, so nothing that was is missing.
+            "statusList": _status_list(request, preview.shortfalls if request.wants else []),
         }
     )
 

@@ -99,7 +99,7 @@ class Access:
             caller = await self._authenticated(posted)
             request = _read(posted, caller)
             if posted.kind is Kind.PREVIEW:
-                request, job = _preview_job(caller.index, request)
+                job = _preview_job(caller.index, request)
                 idempotency_id = None
             else:
                 idempotency_id = _idempotency_id(posted, caller, request)
@@ -192,13 +192,17 @@ def _idempotency_id(posted: Posted, caller: Caller, request: AccessRequest) -> s
     return caller.jti or header or request.correlation_id
 
 
-def _preview_job(index: CatalogueIndex, request: AccessRequest) -> tuple[AccessRequest, Job]:
-    """Make the job of a preview; without a list, all features of the instance are looked at."""
-    if not request.wants:
-        names = sorted(
-            name for name, lines in index.feature.items() if any(not line.retired for line in lines)
-        )
-        wants = tuple(Want(name, ANY_VERSION, 0) for name in names)
-        request = msgspec.structs.replace(request, wants=wants)
+def everything(index: CatalogueIndex, request: AccessRequest) -> AccessRequest:
+    """Ask for any version of each feature that has a line: what a preview without a list looks at.
+    """
+    names = sorted(
+        name for name, lines in index.feature.items() if any(not line.retired for line in lines)
+    )
+    wants = tuple(Want(name, ANY_VERSION, 0) for name in names)
+    return msgspec.structs.replace(request, wants=wants)
+
+
+def _preview_job(index: CatalogueIndex, request: AccessRequest) -> Job:
+    asked = request if request.wants else everything(index, request)
     host = request.host.canonical
-    return request, Job(index, index.resolve_apart(request), "", 0, "", "", host, PREVIEW)
+    return Job(index, index.resolve_apart(asked), "", 0, "", "", host, PREVIEW)

@@ -52,8 +52,7 @@ class Catalogues:
         return InstanceKeys(instance, self.partitions)
 
     async def get(self, instance: str) -> CatalogueIndex | None:
-        """Give the catalogue of an instance, from memory when it is there; None: no such instance.
-        """
+        """Give the catalogue of an instance, from memory when it is there; None: no such instance."""
         index = self._cache.get(instance)
         if index is not None:
             self._cache.move_to_end(instance)
@@ -107,7 +106,8 @@ class Catalogues:
         keys = self.keys(catalogue.id)
         before = await self.read(catalogue.id)
         old = before.catalogue if before else Catalogue(id=catalogue.id)
-        attached = {upstream.name for upstream in old.upstreams}
+        was = {upstream.name for upstream in old.upstreams}
+        now = {upstream.name for upstream in catalogue.upstreams}
         reply = await self.scripts.catalogue.run(
             self.client,
             [keys.cat, keys.ledger, keys.instances],
@@ -117,9 +117,15 @@ class Catalogues:
                 _encode(msgspec.structs.replace(catalogue, version=catalogue.version + 1)),
                 _encode(_cut(old, catalogue)),
                 _encode([line.id for line in catalogue.lines if line.model.metered]),
-                _encode([up.name for up in catalogue.upstreams if up.name not in attached]),
+                _encode(sorted(now - was)),
+                _encode(sorted(was - now)),
             ],
         )
+        if isinstance(reply, bytes):
+            raise CatalogueConflict(
+                f"Upstream {reply.decode()} of instance {catalogue.id} cannot be detached: usage"
+                " waits for it"
+            )
         if reply < 0:
             raise CatalogueConflict(
                 f"Instance {catalogue.id} was changed by somebody else meanwhile (now version "

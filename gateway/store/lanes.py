@@ -252,10 +252,13 @@ class Lane:
     def _frame_of(self, index: CatalogueIndex, at_s: float) -> Frame:
         frame = self._frames.get(index.catalogue.id)
         now_ms = self.clock.now_ms(at_s)
-        if frame is not None and frame.index.catalogue.version == index.catalogue.version:
+        if (
+            frame is not None
+            and frame.index.catalogue.version == index.catalogue.version
             # The script's time never goes back, so a store's clock put back asks for no other day.
-            if frame.calendar.reaches(max(now_ms, frame.calendar.from_ms)):
-                return frame
+            and frame.calendar.reaches(max(now_ms, frame.calendar.from_ms))
+        ):
+            return frame
         return self._frame(index, now_ms - DAY_MS, now_ms)
 
     def _frame(self, index: CatalogueIndex, from_ms: int, now_ms: int) -> Frame:

@@ -75,6 +75,11 @@ class Scripts:
         self.apply = Script("apply", clock, read_lua("apply"))
         self.catalogue = Script("catalogue", clock, read_lua("catalogue"))
         self.cut = Script("cut", read_lua("cut"))
+        self.lease = Script("lease", read_lua("lease"))
+        self.seal = Script("seal", read_lua("seal"))
+        self.attempt = Script("attempt", clock, read_lua("attempt"))
+        self.settle = Script("settle", read_lua("settle"))
+        self.clean = Script("clean", read_lua("clean"))
 
 
 def refused(error: RedisError) -> bool:

@@ -409,7 +409,7 @@ local function give_back(x, t, rows, place, units, want)
   end
   if total < units then
     local code
-    if total == 0 then _, code = candidates(rows, place, x.now_ms) end
+    if total == 0 then code = select(2, candidates(rows, place, x.now_ms)) end
     short(t, want, code or 'RETURN_TOO_LARGE', -units, total, rows)
   end
   local left = math.min(units, total)

@@ -1,0 +1,250 @@
+"""One instance's way to one upstream: seal, send, settle, one batch after the other.
+
+Decided here: the order of the steps, and what follows from each answer of store and upstream. No
+step goes back: a sealed batch is sent in the same bytes under the same id until its outcome is
+known. Not decided here: when and under which lease it runs (forwarder.py), what an answer means
+(cmapi.py). Logs say what happened to which batch, never a body, token or key. Source: DESIGN 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+from uuid import uuid4
+
+import structlog
+
+from gateway.core.catalogue import CatalogueIndex
+from gateway.core.errors import Unavailable
+from gateway.core.model import Attachment
+from gateway.core.ports import Answer, Outbox, Route, Step, Verdict
+from gateway.core.usage import Batch, choose_rows
+from gateway.upstream.breaker import Breaker
+from gateway.upstream.leases import Lease
+
+BATCHES_MAX: Final = 1_000  # of one instance in one visit; then others have their turn
+READ_ROWS_MAX: Final = 20_000  # open rows looked at for one batch
+STOPPED_PROBE_S: Final = 300.0
+
+_log: Final = structlog.get_logger("gateway.forward")
+
+
+class Progress(StrEnum):
+    """How a visit to an outbox ended."""
+
+    EMPTY = "empty"  # nothing is left
+    MORE = "more"  # something is left, and nothing is in its way
+    LATER = "later"  # the upstream is left alone for a while
+    BLOCKED = "blocked"  # the sealed batch waits for a change upstream, or for a person
+
+
+@dataclass(frozen=True)
+class Block:
+    """Why a lane stands, and until when it is not tried."""
+
+    reason: str
+    until_s: float
+
+
+@dataclass
+class Delivery:
+    """Delivers outboxes; remembers between visits which upstream or lane is to be left alone.
+
+    `random` is uniform in [0, 1), `new_id` never gives an id twice, `stopping` ends a visit before
+    its next batch.
+    """
+
+    outbox: Outbox
+    monotonic_s: Callable[[], float]
+    random: Callable[[], float]
+    stopping: Callable[[], bool]
+    blocked_retry_s: float
+    new_id: Callable[[], str] = field(default=lambda: uuid4().hex)
+    _breakers: dict[str, Breaker] = field(default_factory=dict)
+    _stopped: dict[str, str] = field(default_factory=dict)  # upstream -> why it takes nothing
+    # By instance and upstream: why its lane stands; the batch that was granted and not yet settled.
+    _blocks: dict[tuple[str, str], Block] = field(default_factory=dict)
+    _granted: dict[tuple[str, str], str] = field(default_factory=dict)
+
+    def breaker(self, upstream: str) -> Breaker:
+        """Give the breaker of an upstream."""
+        return self._breakers.setdefault(upstream, Breaker(self.random))
+
+    def reason(self, instance: str, upstream: str) -> str:
+        """Say why an outbox is not empty, as far as is known here; "" when nothing is known."""
+        block = self._blocks.get((instance, upstream))
+        if block is not None:
+            return block.reason
+        if upstream in self._stopped:
+            return self._stopped[upstream]
+        return "upstream does not answer" if self.breaker(upstream).failures else ""
+
+    def blocked_wait_s(self, upstream: str) -> float | None:
+        """Give how long until the first blocked lane of an upstream is tried; None: none is."""
+        ends = [block.until_s for (_, name), block in self._blocks.items() if name == upstream]
+        return max(0.0, min(ends) - self.monotonic_s()) if ends else None
+
+    def unblock(self) -> None:
+        """Let blocked lanes and stopped upstreams be tried at once, as after a restart."""
+        now_s = self.monotonic_s()
+        for key, block in self._blocks.items():
+            self._blocks[key] = Block(block.reason, now_s)
+        for upstream in self._stopped:
+            self.breaker(upstream).hasten(now_s)
+
+    async def run(
+        self, lease: Lease, index: CatalogueIndex, attachment: Attachment, route: Route
+    ) -> Progress:
+        """Deliver an outbox until it is empty or something is in the way.
+
+        Raises Unavailable when the store does not answer; what was begun is taken up by the next
+        visit, whoever makes it.
+        """
+        instance = index.catalogue.id
+        block = self._blocks.get((instance, route.name))
+        if block is not None and self.monotonic_s() < block.until_s:
+            return Progress.BLOCKED
+        for _ in range(BATCHES_MAX):
+            if self.stopping() or not lease.valid(self.monotonic_s()):
+                return Progress.MORE
+            batch = await self.outbox.sealed(instance, route.name)
+            found = batch or await self._seal(lease, index, attachment, route)
+            if isinstance(found, Progress):
+                return found
+            ended = await self._deliver(lease, route, found)
+            if ended is not None:
+                return ended
+        return Progress.MORE
+
+    async def _seal(
+        self, lease: Lease, index: CatalogueIndex, attachment: Attachment, route: Route
+    ) -> Batch | Progress:
+        """Seal the next batch and give what is sealed then, or say why nothing is."""
+        instance = index.catalogue.id
+        rows = await self.outbox.open_rows(instance, route.name, READ_ROWS_MAX)
+        choice = choose_rows(
+            rows,
+            index.line,
+            features_max=route.features_max,
+            rows_max=route.rows_max,
+            count_max=route.count_max,
+            by_host=attachment.by_host,
+        )
+        if not rows:
+            return Progress.EMPTY
+        if not choice.rows:
+            return self._block(instance, route.name, "rows of lines unknown to the catalogue")
+        body = route.encode(choice, instance) if choice.counts else b""
+        batch = Batch(self.new_id(), route.name, instance, choice.rows, body)
+        step, sealed = await self.outbox.seal(lease.holder, batch)
+        if step is Step.DONE:
+            _tell("batch_sealed", batch, rows=len(batch.rows), units=_units(batch))
+        return sealed or Progress.MORE  # nothing sealed: the lease is lost
+
+    async def _deliver(self, lease: Lease, route: Route, batch: Batch) -> Progress | None:
+        """Bring a sealed batch as far as it goes now; None when the next one may follow."""
+        granted = self._granted.get((batch.instance, batch.upstream)) == batch.id
+        if granted or not batch.body:  # without a body its rows net to nothing
+            return await self._settle(lease, batch)
+        breaker = self.breaker(route.name)
+        if not breaker.admit(self.monotonic_s()):
+            return Progress.LATER
+        step = Step.GONE
+        try:
+            step = await self.outbox.begin_attempt(lease.holder, batch, route.horizon_ms)
+        finally:
+            if step is not Step.DONE:
+                breaker.give_back(self.monotonic_s())
+        if step is Step.IN_DOUBT:
+            return self._block(batch.instance, batch.upstream, "outcome unknown", batch)
+        if step is not Step.DONE:
+            return Progress.MORE if step is Step.LEASE_LOST else None
+        if not lease.valid(self.monotonic_s()):  # this process was suspended in between
+            await self.outbox.clear_attempt(lease.holder, batch)
+            breaker.give_back(self.monotonic_s())
+            return Progress.MORE
+        return await self._follow(lease, batch, await route.sender.send(batch))
+
+    async def _follow(self, lease: Lease, batch: Batch, verdict: Verdict) -> Progress | None:
+        """Do what the upstream's answer asks for; the first lines decide what the store notes."""
+        match verdict.answer:
+            case Answer.GRANTED:
+                self._answers(batch.upstream)
+                # Should the store fail now, the next visit need not ask again what is known.
+                self._granted[batch.instance, batch.upstream] = batch.id
+                return await self._settle(lease, batch)
+            case Answer.UNKNOWN:
+                return self._fails(batch, verdict)
+            case Answer.NOT_APPLIED:
+                await self._clear(lease, batch)
+                return self._fails(batch, verdict)
+            case Answer.STOPPED:
+                await self._clear(lease, batch)
+                return self._stops(batch, verdict)
+            case Answer.REFUSED | Answer.INVALID:
+                await self._clear(lease, batch)
+                self._answers(batch.upstream)
+                reason = f"{verdict.answer}: {verdict.why}"
+                return self._block(batch.instance, batch.upstream, reason, batch)
+
+    async def _settle(self, lease: Lease, batch: Batch) -> Progress | None:
+        step = await self.outbox.settle(lease.holder, batch)
+        self._granted.pop((batch.instance, batch.upstream), None)
+        if step is Step.LEASE_LOST:
+            _tell("settle_refused", batch, level="warning")
+            return Progress.MORE
+        if self._blocks.pop((batch.instance, batch.upstream), None) is not None:
+            _tell("lane_freed", batch)
+        _tell("batch_settled", batch, rows=len(batch.rows), units=_units(batch))
+        return None
+
+    async def _clear(self, lease: Lease, batch: Batch) -> None:
+        """Note that the attempt had no effect; not noted, it stays in doubt, which is safe."""
+        try:
+            await self.outbox.clear_attempt(lease.holder, batch)
+        except Unavailable:
+            _tell("attempt_not_cleared", batch, level="warning")
+
+    def _fails(self, batch: Batch, verdict: Verdict) -> Progress:
+        now_s = self.monotonic_s()
+        breaker = self.breaker(batch.upstream)
+        if breaker.fail(now_s, verdict.retry_after_s or 0):
+            _log.warning("upstream_away", upstream=batch.upstream, why=verdict.why)
+        _tell(f"batch_{verdict.answer}", batch, why=verdict.why, wait_s=breaker.wait_s(now_s))
+        return Progress.LATER
+
+    def _stops(self, batch: Batch, verdict: Verdict) -> Progress:
+        self.breaker(batch.upstream).fail(self.monotonic_s(), STOPPED_PROBE_S)
+        if self._stopped.get(batch.upstream) != verdict.why:
+            self._stopped[batch.upstream] = verdict.why
+            _tell("upstream_stopped", batch, level="error", why=verdict.why)
+        return Progress.LATER
+
+    def _answers(self, upstream: str) -> None:
+        self._stopped.pop(upstream, None)
+        if self.breaker(upstream).succeed():
+            _log.info("upstream_back", upstream=upstream)
+
+    def _block(
+        self, instance: str, upstream: str, reason: str, batch: Batch | None = None
+    ) -> Progress:
+        before = self._blocks.get((instance, upstream))
+        until_s = self.monotonic_s() + self.blocked_retry_s
+        self._blocks[instance, upstream] = Block(reason, until_s)
+        if before is None or before.reason != reason:
+            batch_id = batch.id if batch else ""
+            _log.error(
+                "lane_blocked", instance=instance, upstream=upstream, batch=batch_id, why=reason
+            )
+        return Progress.BLOCKED
+
+
+def _tell(event: str, batch: Batch, *, level: str = "info", **facts: object) -> None:
+    facts = {"instance": batch.instance, "upstream": batch.upstream, "batch": batch.id} | facts
+    getattr(_log, level)(event, **facts)
+
+
+def _units(batch: Batch) -> int:
+    return sum(row.units for row in batch.rows)

@@ -1,0 +1,63 @@
+"""What holds in the store after every step, whatever was asked: RELIABILITY 1, read from the keys.
+
+These are checked on what the store holds, not on the specification's state: were both wrong in the
+same way, the laws would still tell.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from gateway.core.counters import label_of
+from gateway.core.model import Line
+from tests.model.stored import Dump
+from tests.model.twins import Twin
+
+
+def check_laws(twin: Twin, before: Dump, after: Dump, now_ms: int) -> None:
+    """Check I3 and I4 and that nothing is negative; `before` is the store one step earlier."""
+    used, ledger = after.get(twin.keys.used, {}), after.get(twin.keys.ledger, {})
+    used_before = before.get(twin.keys.used, {})
+    assert all(units >= 0 for units in used.values())
+    held: Counter[str] = Counter()
+    for holds in after.get(twin.keys.holds, {}).values():
+        assert holds
+        for line, (count, _, _) in holds.items():
+            assert count > 0
+            held[line] += count
+    for line in twin.index.catalogue.lines:
+        _check_capacity(twin, line, used_before, used, now_ms)
+        if line.model.reusable:
+            assert used.get(f"{line.id}|0", 0) == held[line.id]
+        if line.model.metered:
+            _check_ledger(twin, line.id, ledger, after)
+
+
+def _check_capacity(
+    twin: Twin, line: Line, before: dict[str, int], after: dict[str, int], now_ms: int
+) -> None:
+    """I4: never over capacity; where it was lowered below used, nothing more is granted."""
+    context = twin.context(now_ms, now_ms)
+    rule = twin.index.rules.index((line.reset, line.reset_timezone, line.reset_epoch))
+    name = f"{line.id}|{label_of(context, rule, now_ms)[0]}"
+    assert after.get(name, 0) <= max(line.capacity, before.get(name, 0))
+
+
+def _check_ledger(twin: Twin, line: str, ledger: dict[str, int], after: Dump) -> None:
+    """I3: acked is the sum of its days, and per upstream all of it is somewhere."""
+    acked = ledger.get(f"acked|{line}", 0)
+    in_days = sum(
+        units
+        for key, fields in after.items()
+        if key.startswith(f"{twin.keys.prefix}days:")
+        for field, units in fields.items()
+        if field.startswith(f"{line}|") and field.endswith("|u")
+    )
+    assert acked == in_days == ledger.get(f"days|{line}", 0)
+    for up in twin.attached:
+        tail = f"{line}|{up}"
+        rows = after.get(twin.keys.open(up), {})
+        in_rows = sum(units for row, units in rows.items() if row.split("|")[0] == line)
+        assert in_rows == ledger.get(f"open|{tail}", 0)
+        places = ("base", "forwarded", "dead", "parked", "open", "sealed")
+        assert acked == sum(ledger.get(f"{place}|{tail}", 0) for place in places)

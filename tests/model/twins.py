@@ -1,0 +1,241 @@
+"""One instance twice: in a real store behind the real lane, and in the executable specification.
+
+Decided here: how both are driven by the same requests, and what has to be equal afterwards: every
+answer, and every key of the store. Not decided here: what is asked of them (the machine).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from gateway.core import ledger
+from gateway.core.calendar import DAY_MS, make_calendar
+from gateway.core.calls import INCREMENTAL, PARTIAL, PREVIEW, Ask, Context, Reply, Table, Verdict
+from gateway.core.catalogue import CatalogueIndex, ResolvedWant
+from gateway.core.counters import Day, State, day_of
+from gateway.core.fingerprint import dedupe_id, fingerprint
+from gateway.core.model import AccessRequest, Catalogue, Host, Reset
+from gateway.store.calls import Job
+from gateway.store.keys import META, InstanceKeys
+from gateway.store.opening import Store
+from tests.model.pools import Change
+from tests.model.stored import Dump, counters_of, read_store
+
+CLOCK = "gw:clock"
+TTL_MS = 20 * 365 * DAY_MS  # the store's own clock, not the test's, forgets an id
+WEIGHTLESS = ("gw:clock", META)  # keys that are not compared
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as it was sent: under which id, and against which version of the catalogue."""
+
+    twin: Twin
+    index: CatalogueIndex
+    request: AccessRequest
+    name: str  # the idempotency id; "" for a preview
+    preview: bool = False
+
+    @property
+    def wants(self) -> list[ResolvedWant]:
+        resolve = self.index.resolve_apart if self.preview else self.index.resolve
+        return resolve(self.request)
+
+    @property
+    def flags(self) -> int:
+        incremental = INCREMENTAL if self.request.incremental else 0
+        partial = PARTIAL if self.request.partial else 0
+        return incremental | partial | (PREVIEW if self.preview else 0)
+
+    def job(self, *, sweep_only: bool = False) -> Job:
+        """Say it to the lane."""
+        return Job(
+            index=self.index,
+            wants=self.wants,
+            dedupe_id=dedupe_id(self.index.catalogue.id, self.name) if self.name else "",
+            ttl_ms=TTL_MS,
+            fingerprint=fingerprint(self.request).hex(),
+            echo=f"as first sent: {self.name}",
+            host=self.request.host.canonical,
+            flags=self.flags,
+            sweep_only=sweep_only,
+        )
+
+    def ask(self) -> tuple[list[Table], Ask]:
+        """Say it to the specification."""
+        wants = self.wants
+        ask = Ask(
+            context=0,
+            id=self.name,
+            ttl_ms=TTL_MS,
+            fingerprint=fingerprint(self.request).hex(),
+            echo=f"as first sent: {self.name}",
+            host=self.request.host.canonical,
+            flags=self.flags,
+            wants=[(at, units) for at, (_, units) in enumerate(wants)],
+        )
+        return [resolved.table for resolved, _ in wants], ask
+
+
+@dataclass(eq=False)
+class Twin:
+    """One instance: its catalogue and its counters by the specification."""
+
+    keys: InstanceKeys
+    index: CatalogueIndex
+    state: State
+    ledger: dict[str, int]  # since_ms and baselines: what only a change of the catalogue writes
+    names: set[str] = field(default_factory=set)
+
+    @property
+    def attached(self) -> set[str]:
+        return {upstream.name for upstream in self.index.catalogue.upstreams}
+
+    def context(self, from_ms: int, now_ms: int) -> Context:
+        calendar = make_calendar(self.index, min(from_ms, now_ms - DAY_MS), now_ms)
+        return calendar.context
+
+    def apply(self, asked: Asked, clock_ms: int) -> Reply:
+        """Do what one request says, by the specification."""
+        tables, ask = asked.ask()
+        version = asked.index.catalogue.version
+        context = msgspec.structs.replace(self.context(clock_ms, clock_ms), version=version)
+        self.state, reply = ledger.apply(self.state, context, tables, ask, clock_ms)
+        if reply.verdict is Verdict.CALENDAR:
+            context = self.context(reply.from_ms, reply.now_ms)
+            self.state, reply = ledger.apply(self.state, context, tables, ask, clock_ms)
+        if reply.verdict is Verdict.DONE and not asked.preview:
+            self.names.add(asked.name)
+        return reply
+
+    def adopt(self, new: Catalogue) -> None:
+        """Take another catalogue into force: holds on lines that expire earlier lapse earlier."""
+        old = {line.id: line.expires_ms for line in self.index.catalogue.lines}
+        for line in new.lines:
+            at_ms, before_ms = line.expires_ms, old.get(line.id)
+            if at_ms is None or not line.model.reusable or line.id not in old:
+                continue
+            if before_ms is None or at_ms < before_ms:
+                self._cut(line.id, at_ms)
+        for upstream in new.upstreams:
+            if upstream.name not in self.attached:
+                self._begin(upstream.name, new)
+        self.index = CatalogueIndex(new)
+        self.state.version = new.version
+
+    def _cut(self, line: str, at_ms: int) -> None:
+        for held in self.state.holds.values():
+            if line in held and not 0 < held[line].lapses_ms < at_ms:
+                held[line].lapses_ms = at_ms
+
+    def _begin(self, upstream: str, new: Catalogue) -> None:
+        """Record the baseline of an upstream: what was acked, less what still waits for it."""
+        waiting = self.state.open.get(upstream, {})
+        for line in new.lines:
+            if line.model.metered:
+                told = sum(units for row, units in waiting.items() if row[0] == line.id)
+                self.ledger[f"base|{line.id}|{upstream}"] = self.state.acked.get(line.id, 0) - told
+
+
+@dataclass
+class World:
+    """A store and the instances in it."""
+
+    store: Store
+    clock_ms: int
+    twins: dict[str, Twin] = field(default_factory=dict)
+
+    async def open(self, catalogues: dict[str, Catalogue]) -> None:
+        """Begin with an empty store and these instances."""
+        await self.store.client.flushall()
+        await self.set_clock(self.clock_ms)
+        for name, catalogue in catalogues.items():
+            written = await self.store.catalogues.put(catalogue)
+            twin = Twin(
+                self.store.catalogues.keys(catalogue.id),
+                CatalogueIndex(Catalogue(id=catalogue.id)),
+                State(),
+                {"since_ms": self.clock_ms},
+            )
+            twin.adopt(written)
+            self.twins[name] = twin
+
+    async def set_clock(self, clock_ms: int) -> None:
+        self.clock_ms = clock_ms
+        await self.store.client.set(CLOCK, clock_ms)
+
+    async def command(self, *words: str) -> None:
+        client: Any = self.store.client
+        await client.execute_command(*words)
+
+    async def use_up(self, twin: Twin, line: str, units: int) -> None:
+        """Let a line have been used for long: in both, `units` are acked as of now."""
+        context, keys = twin.context(self.clock_ms, self.clock_ms), twin.keys
+        day = day_of(context, self.clock_ms)
+        twin.state.acked[line] = units
+        twin.state.days[line, day] = Day(units=units)
+        client = self.store.client
+        if twin.index.line[line].reset is Reset.NONE:  # else it was in a period long past
+            twin.state.used[line, "0"] = units
+            await client.hset(keys.used, f"{line}|0", units)
+        await client.hset(keys.ledger, mapping={f"acked|{line}": units, f"days|{line}": units})
+        await client.hset(keys.days(day // 100), f"{line}|{day}|u", units)
+        for upstream in twin.attached:
+            twin.ledger[f"base|{line}|{upstream}"] = units
+            await client.hset(keys.ledger, f"base|{line}|{upstream}", units)
+
+    async def change(self, twin: Twin, change: Change) -> None:
+        """Write the next version of a catalogue, in both."""
+        new = change(twin.index.catalogue, max(self.clock_ms, twin.state.last_ms))
+        twin.adopt(await self.store.catalogues.put(new))
+
+    async def ask(self, asked: Iterable[Asked]) -> None:
+        """Send requests together; each answer has to be the one of one after another."""
+        asked = list(asked)
+        futures = [self.store.lane.submit(each.job()) for each in asked]
+        expected = [each.twin.apply(each, self.clock_ms) for each in asked]
+        assert expected == list(await asyncio.gather(*futures))
+
+    async def sweep(self, twin: Twin) -> None:
+        """Have lapses swept without a request; to the specification that is a look at nothing."""
+        nothing = Asked(twin, twin.index, _NOTHING, "", preview=True)
+        assert twin.apply(nothing, self.clock_ms).verdict is Verdict.DONE
+        while True:
+            reply = await self.store.lane.submit(nothing.job(sweep_only=True))
+            if reply.verdict is not Verdict.AGAIN:
+                break
+        assert reply.verdict is Verdict.DONE
+
+    async def compare(self) -> Dump:
+        """Hold every key of the store against the specification; gives what the store holds."""
+        found = await read_store(self.store.client)
+        expected: Dump = {}
+        due: dict[str, dict[str, int]] = {}
+        for twin in self.twins.values():
+            counters = counters_of(twin.keys, twin.state, twin.ledger)
+            expected |= counters
+            if lapses := counters.get(twin.keys.lapse):
+                due.setdefault(twin.keys.due, {})[twin.keys.instance] = min(lapses.values())
+            catalogue = found.pop(twin.keys.cat)
+            assert {"version", "blob"} == catalogue.keys()  # no cut is left undone
+            assert twin.state.version == int(catalogue["version"])
+            for name in twin.names:
+                assert found.pop(twin.keys.outcome(dedupe_id(twin.keys.instance, name)))
+            assert twin.keys.instance in found[twin.keys.instances]
+            if any(twin.state.open.values()):
+                assert twin.keys.instance in found[twin.keys.dirty]
+        for twin in self.twins.values():
+            found.pop(twin.keys.instances, None)
+            found.pop(twin.keys.dirty, None)
+        for key in WEIGHTLESS:
+            found.pop(key, None)
+        assert expected | due == {key: value for key, value in found.items() if value}
+        return found
+
+
+_NOTHING = AccessRequest(host=Host("string", "nobody"))
