@@ -30,7 +30,7 @@ def _one_of(*words: str, because: str = "") -> Meta:
     return _like("|".join(words), f"one of {', '.join(words)}{because}")
 
 
-def _between(low: int, high: int) -> Meta:
+def _between(low: float, high: float) -> Meta:
     return Meta(ge=low, le=high, description=f"a number from {low} to {high}")
 
 
@@ -72,7 +72,7 @@ Ack: TypeAlias = Annotated[
 Name: TypeAlias = Annotated[str, _like(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")]
 Months: TypeAlias = Annotated[str, _like("[1-9][0-9]{0,2}mo", "months, such as 25mo")]
 FileName: TypeAlias = Annotated[str, _like(r"[^\x00]+", "the path of a file")]
-Seconds: TypeAlias = Annotated[float, _between(0, 600)]
+Seconds: TypeAlias = Annotated[float, _between(0.1, 600)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):

@@ -139,6 +139,8 @@ async def _play(scene: Scene, seconds: int, clients: int, seed: int) -> list[str
             work.cancel()
             await asyncio.wait([work])
     load_s = time.monotonic() - began_s
+    # May take some seconds: the killed gateway's lease of the outbox has to lapse first.
+    click.echo("every request is answered; waiting until all usage is forwarded")
     below, above = await scene.drained_books()
     units = fleet.units()
     rows = accounts(scene.lines, units, below, above)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -78,13 +78,15 @@ async def open_store(
     server cannot be reached, StoreUnfit when it is too old, laid out otherwise, or weaker than
     `ack` (unless `allow_weaker`). Main thread only.
     """
-    embedded = None
-    if url == EMBEDDED:
-        appendfsync = "always" if ack == "local" else "everysec"
-        embedded = Embedded(data_dir, appendfsync=appendfsync)
-        url = f"unix://{await embedded.ensure_async()}"
-    client = open_client(url)
-    try:
+    async with AsyncExitStack() as stack:
+        embedded = None
+        if url == EMBEDDED:
+            appendfsync = "always" if ack == "local" else "everysec"
+            embedded = Embedded(data_dir, appendfsync=appendfsync)
+            stack.callback(embedded.close)
+            url = f"unix://{await embedded.ensure_async()}"
+        client = open_client(url)
+        stack.push_async_callback(client.aclose)
         strength = await _reach(client, ack)
         if strength.weak and not allow_weaker:
             raise StoreUnfit(
@@ -102,15 +104,9 @@ async def open_store(
             deadline_s=deadline_s,
             queue_max=queue_max,
         )
+        stack.push_async_callback(lane.close)
         catalogues = Catalogues(client, scripts, partitions)
-        try:
-            yield Store(client, scripts, catalogues, lane, strength, partitions, ack, embedded)
-        finally:
-            await lane.close()
-    finally:
-        await client.aclose()
-        if embedded is not None:
-            embedded.close()
+        yield Store(client, scripts, catalogues, lane, strength, partitions, ack, embedded)
 
 
 async def _reach(client: Redis, ack: str) -> Strength:

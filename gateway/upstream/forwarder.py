@@ -72,6 +72,7 @@ class Forwarder:
     random: Callable[[], float] = random.random
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _troubled: bool = False  # what was done last failed: a change of health is logged, not a state
 
     def __post_init__(self) -> None:
         self.leases = Leases(self.outbox, self.monotonic_s, self.sleep)
@@ -240,15 +241,21 @@ class Forwarder:
                 for instance in instances if lease else ():
                     if self._stopping.is_set():
                         return
-                    await sweep(instance)
+                    # One that fails must not keep the others from being swept.
+                    await self._guard(sweep(instance), _Round())
 
-    async def _guard(self, work: Awaitable[None], met: _Round) -> None:
+    async def _guard(self, work: Awaitable[object], met: _Round) -> None:
         """Do work that the store may fail; nothing is lost by leaving it to the next round."""
         try:
             await work
         except Exception as error:  # whatever a store's client raises: the loop must live on
             met.trouble = True
-            _log.warning("round_interrupted", error=type(error).__name__)
+            if not self._troubled:
+                _log.warning("work_interrupted", error=type(error).__name__, why=str(error)[:200])
+        else:
+            if self._troubled and not met.trouble:
+                _log.info("work_resumed")
+        self._troubled = met.trouble
 
     async def _pause(self, delay_s: float) -> None:
         """Sleep, but no longer than until told to stop."""

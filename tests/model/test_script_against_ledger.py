@@ -24,14 +24,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from gateway.core.calendar import make_calendar
 from gateway.core.model import UNITS_MAX, AccessRequest
 from tests.model.bench import Bench
 from tests.model.laws import check_laws
+from tests.model.edges import edges_of, moment_ms, undos_of
 from tests.model.pools import (
     AT_THE_END_OF_NUMBERS,
     BEGIN_MS,
-    DAY_MS,
     LEFT_AT_THE_END,
     MOMENTS,
     Change,
@@ -109,9 +108,33 @@ class ScriptAgainstLedger(RuleBasedStateMachine):
 
     @rule(name=twin_names, moment=st.sampled_from(MOMENTS), request=requests())
     def let_time_pass_and_ask(self, name: str, moment: str | int, request: AccessRequest) -> None:
-        clock_ms = _moment_ms(self.world.twins[name], moment, self.world.clock_ms)
+        clock_ms = moment_ms(self.world.twins[name], moment, self.world.clock_ms)
         self.bench.do(self.world.set_clock(clock_ms))
         self.send([self.new(name, request)])
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), moment=st.sampled_from(MOMENTS))
+    def ask_for_the_same_later(self, data: st.DataObject, moment: str | int) -> None:
+        earlier = data.draw(st.sampled_from(self.sent[-8:]))
+        clock_ms = moment_ms(earlier.twin, moment, self.world.clock_ms)
+        self.bench.do(self.world.set_clock(clock_ms))
+        self.send([self.another(earlier.twin, earlier.request)])
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data(), name=twin_names)
+    def undo_some_of_it(self, data: st.DataObject, name: str) -> None:
+        twin = self.world.twins[name]
+        if undos := undos_of(twin):
+            self.send([self.another(twin, data.draw(st.sampled_from(undos)))])
+
+    @rule(data=st.data(), name=twin_names, off_ms=st.sampled_from((-1, 0, 0, 1)))
+    def ask_on_the_edge(self, data: st.DataObject, name: str, off_ms: int) -> None:
+        """At the very moment when what is asked for lapses, starts, expires or cannot be undone."""
+        twin = self.world.twins[name]
+        if edges := edges_of(twin, max(self.world.clock_ms, twin.state.last_ms)):
+            at_ms, request = data.draw(st.sampled_from(edges))
+            self.bench.do(self.world.set_clock(at_ms + off_ms))
+            self.send([self.another(twin, request)])
 
     @rule(name=twin_names)
     def sweep(self, name: str) -> None:
@@ -130,7 +153,9 @@ class ScriptAgainstLedger(RuleBasedStateMachine):
         self.bench.do(self.world.command(*accident.split()))
 
     def new(self, name: str, request: AccessRequest) -> Asked:
-        twin = self.world.twins[name]
+        return self.another(self.world.twins[name], request)
+
+    def another(self, twin: Twin, request: AccessRequest) -> Asked:
         asked = Asked(twin, twin.index, request, f"id-{len(self.sent)}")
         self.sent.append(asked)
         return asked
@@ -148,24 +173,6 @@ class ScriptAgainstLedger(RuleBasedStateMachine):
         for twin in self.world.twins.values():
             check_laws(twin, self.seen, found, max(self.world.clock_ms, twin.state.last_ms))
         self.seen = found
-
-
-def _moment_ms(twin: Twin, moment: str | int, clock_ms: int) -> int:
-    """Find the next moment of a kind, or the present one when there is none."""
-    if isinstance(moment, int):
-        return clock_ms + moment
-    state = twin.state
-    now_ms = max(clock_ms, state.last_ms)
-    days = make_calendar(twin.index, now_ms, now_ms + 40 * DAY_MS).context.days
-    kind = moment.removeprefix("before ").removeprefix("after ")
-    moments = {
-        "a lapse": [hold.lapses_ms for held in state.holds.values() for hold in held.values()],
-        "midnight": [start_ms for start_ms, *_ in days],
-        "a month": [start_ms for start_ms, day, _ in days if day % 100 == 1],
-        "an undo's end": [each.until_ms - 1 for each in state.undo.values()],
-    }[kind]
-    off_ms = -1 if moment.startswith("before ") else 1 if moment.startswith("after ") else 0
-    return min((at + off_ms for at in moments if at + off_ms > now_ms), default=clock_ms)
 
 
 def hold_to_each_other(bench: Bench, examples: int) -> None:

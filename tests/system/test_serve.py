@@ -252,10 +252,8 @@ def test_a_port_in_use_is_one_sentence(processes: Processes, workers: str) -> No
     "arguments",
     [
         ("--bind", "nowhere"),
-        ("--bind", "127.0.0.1:65536"),
         ("--bind", "192.0.2.1:0"),
         ("--workers", "0"),
-        ("--workers", "many"),
         ("--server", "granian"),
     ],
     ids=lambda arguments: " ".join(arguments),

@@ -16,7 +16,7 @@ GRANT = {"features": [], "statusList": []}
 REFUSAL = {"features": [], "statusList": [{"code": "FEATURE_NOT_FOUND", "name": "sessions"}]}
 BASE = "/api/1.0/instances/PARENT"
 
-# What is answered instead of a grant, by the name of the fault: applied or not, status, headers, body.
+# What is answered instead of a grant, by fault: applied or not, status, headers, body.
 ANSWERS: dict[str, tuple[bool, int, dict[str, str], bytes]] = {
     "500": (False, 500, {}, b""),
     "500 applied": (True, 500, {}, b""),
@@ -114,9 +114,8 @@ class Parent:
             applies, status = False, 401
         if fault == "hang":
             applies = False
-        if applies:
-            if self.applied.setdefault(batch, body) != body:
-                self.two_faced.append(batch)
+        if applies and self.applied.setdefault(batch, body) != body:
+            self.two_faced.append(batch)
         if fault in ("hang", "hang applied", "wait"):
             self.busy -= 1  # time may pass meanwhile
             try:

@@ -1,4 +1,4 @@
-"""What the forwarder's tests stand on: a real store, a misbehaving parent, a clock that only jumps."""
+"""What the forwarder's tests stand on: a real store, a misbehaving parent, a jumping clock."""
 
 from __future__ import annotations
 
@@ -72,9 +72,7 @@ class Works:
         return RedisOutbox(self.store.client, self.store.scripts, self.store.partitions)
 
     def sender(self, private: PrivateKey = PRIVATE) -> CmapiSender:
-        return CmapiSender(
-            self.config, private, self.client, now_s=asyncio.get_running_loop().time
-        )
+        return CmapiSender(self.config, private, self.client, now_s=asyncio.get_running_loop().time)
 
     def route(self, **changes: object) -> Route:
         return replace(route(self.config, self.sender()), **changes)  # type: ignore[arg-type]

@@ -25,7 +25,6 @@ from gateway.core.model import Catalogue
 from gateway.core.provisioning import next_catalogue, read_provisioning
 
 HERE: Final = Path(__file__).parent
-CREDENTIALS_OF_CODEC: Final = ("token", "signed")
 
 
 class Expect(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,12 +62,13 @@ class Step(msgspec.Struct, forbid_unknown_fields=True):
     headers: dict[str, str] = {}
     body: str = ""
     body_text: str = ""
+    pad_to: int = 0
     expect: Expect = msgspec.field(default_factory=Expect)
     then: Then | None = None
 
     @property
     def body_bytes(self) -> bytes:
-        return base64.b64decode(self.body, validate=True)
+        return base64.b64decode(self.body, validate=True).ljust(self.pad_to)
 
     def header(self, name: str, default: str | None = None) -> str | None:
         return {key.lower(): value for key, value in self.headers.items()}.get(name, default)
@@ -219,7 +219,7 @@ def judge_body(expect: Expect, body: bytes) -> list[str]:
 
 
 def judge_counters(played: Played, index: CatalogueIndex, seen: Seen) -> list[str]:
-    """List what is not as expected in the counters, and where they do not balance (SEMANTICS 11)."""
+    """List what is not as expected in the counters, and where they do not balance."""
     then, found = played.then, []
     used = used_now(seen.used, current_labels(index, played.at_ms), then.used)
     found += difference(then.used, used, whole=True, path="used")

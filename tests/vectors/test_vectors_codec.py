@@ -59,9 +59,7 @@ class Codec:
         current = self.index.catalogue if self.state.version else None
         catalogue = applied(fixture, INSTANCE, current)
         self.state.version += 1
-        self.index = CatalogueIndex(
-            msgspec.structs.replace(catalogue, version=self.state.version)
-        )
+        self.index = CatalogueIndex(msgspec.structs.replace(catalogue, version=self.state.version))
         for held in self.state.holds.values():
             for line, hold in held.items():
                 expires_ms = self.index.line[line].expires_ms

@@ -60,6 +60,20 @@ def with_signature(private: PrivateKey, kid: str, instance: str) -> Seal:
     return seal
 
 
+def access_request(ask: Ask, host: str) -> dict[str, Any]:
+    """Give the members of an access request by a host of this name."""
+    return {
+        "hostId": {"type": "string", "value": host},
+        "incremental": ask.incremental,
+        "partial": ask.partial,
+        "borrow-interval": ask.interval,
+        "features": [
+            {"name": name, "version": version, "count": count}
+            for name, version, count in ask.features
+        ],
+    }
+
+
 @dataclass(slots=True)
 class Tally:
     """What the whole fleet lived through. `differing` and `troubles` must stay empty."""
@@ -226,16 +240,7 @@ class _Client:
     def _request(self, ask: Ask) -> bytes:
         """Write a request once; every retry sends these bytes."""
         self._sent += 1
-        body: dict[str, Any] = {
-            "hostId": {"type": "string", "value": self.name},
-            "incremental": ask.incremental,
-            "partial": ask.partial,
-            "borrow-interval": ask.interval,
-            "features": [
-                {"name": name, "version": version, "count": count}
-                for name, version, count in ask.features
-            ],
-        }
+        body = access_request(ask, self.name)
         headers, sealed = self._seal(body, f"demo-{self._seed}-{self._sent:06d}")
         head = f"POST {self._path} HTTP/1.1\r\nHost: demo\r\n{headers}"
         return f"{head}Content-Length: {len(sealed)}\r\n\r\n".encode() + sealed

@@ -114,7 +114,7 @@ def _read_back(draw: Random) -> Ask:
 def _denied(draw: Random) -> Ask:
     unknown: Wanted = ("plotter", "1.0", 1)
     too_new: Wanted = ("editor", "9.0", 1)
-    too_many: Wanted = ("users", "1.0", 5_000)
+    too_many: Wanted = ("editor", "2.0", 100)
     # Not partial: a partial grant of too many would leave nothing to the others.
     return Ask((draw.choice((unknown, too_new, too_many)), ("sessions", "1.0", 1)), partial=False)
 

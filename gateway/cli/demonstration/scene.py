@@ -145,11 +145,17 @@ async def open_scene(directory: Path) -> AsyncIterator[Scene]:
     try:
         await _all(gateway.start(), parent.start())
         await _all(_provision(gateway), _provision_parent(directory, parent))
-        yield Scene(gateway, parent, _lines(), _seals(keys))
+        yield Scene(gateway, parent, demo_lines(), _seals(keys))
     finally:
         # Below before above, so that nothing is sent to a parent that is gone.
         await gateway.stop()
         await parent.stop()
+
+
+def demo_lines() -> tuple[Line, ...]:
+    """Give the lines that both gateways are provisioned with."""
+    (declared,) = read_provisioning(_INSTANCE.format(id=INSTANCE) + LINES, _no_file)
+    return declared.lines
 
 
 def _gateway(home: Path) -> GatewayProcess:
@@ -200,11 +206,6 @@ def _write(directory: Path, keys: Mapping[str, PrivateKey], parent_url: str) -> 
     for name, text in files.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text, encoding="utf-8")
-
-
-def _lines() -> tuple[Line, ...]:
-    (declared,) = read_provisioning(_INSTANCE.format(id=INSTANCE) + LINES, _no_file)
-    return declared.lines
 
 
 def _no_file(name: str) -> bytes:
