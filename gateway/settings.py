@@ -88,7 +88,7 @@ class Server(Section, frozen=True):
     max_body_bytes: Annotated[int, _between(1_024, 2**20)] = 65_536
     header_timeout_s: Seconds = 10
     body_timeout_s: Seconds = 5
-    drain_s: Seconds = 3
+    drain_s: Annotated[float, _between(0, 60)] = 3
 
     @property
     def address(self) -> tuple[str, int]:

@@ -39,6 +39,7 @@ from gateway.wiring import open_store
 ROUNDS: Final = 3
 SECONDS_MAX: Final = 3_600
 WARM_UP_S: Final = 1.0
+BUSY: Final = 0.5  # load average from which on others are measured as well
 SPARE: Final = 2.0  # how many times more signed bodies are made than the last round needed
 SIGNED_PER_S_FIRST: Final = 6_000  # before any round has shown how many are needed
 
@@ -82,11 +83,12 @@ def bench(config: Config, seconds: int, json_file: Path | None) -> None:
 
 
 async def _measure(config: Config, scratch: Path, seconds: int) -> dict[str, Any]:
+    load_average = os.getloadavg()[0]
     config = msgspec.structs.replace(config, data_dir=scratch / "store")
     environ = {
         "GATEWAY_REDIS__URL": EMBEDDED,
         "GATEWAY_REDIS__ACK": config.redis.ack,
-        "GATEWAY_SERVER__DRAIN_S": "0",
+        "GATEWAY_SERVER__DRAIN_S": "0.1",
     }
     serve = (*GATEWAY, "--bind", "127.0.0.1:0", "--data-dir", str(config.data_dir))
     made = Cases.make()
@@ -100,7 +102,16 @@ async def _measure(config: Config, scratch: Path, seconds: int) -> dict[str, Any
         await _prove(made, gateway)
         round_s = max(1.0, seconds / (ROUNDS * len(cases)))
         samples = await _rounds(cases, round_s)
-    return _report(samples, generator.name, config.redis.ack, round_s)
+    return _report(samples) | {
+        "instance": INSTANCE,
+        "load_generator": generator.name,
+        "ack": config.redis.ack,
+        "rounds": ROUNDS,
+        "round_s": round(round_s, 2),
+        "load_average": round(load_average, 2),
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+    }
 
 
 def _cases(
@@ -151,10 +162,8 @@ async def _rounds(cases: dict[str, Case], round_s: float) -> dict[str, list[Samp
     return samples
 
 
-def _report(
-    samples: dict[str, list[Sample]], generator: str, ack: str, round_s: float
-) -> dict[str, Any]:
-    cases = {
+def _report(samples: dict[str, list[Sample]]) -> dict[str, Any]:
+    cases: dict[str, dict[str, Any]] = {
         name: {
             "requests_per_s": round(median(each.rate for each in rounds), 1),
             "cpu_us_per_request": round(median(each.cpu_us for each in rounds), 1),
@@ -164,40 +173,36 @@ def _report(
         }
         for name, rounds in samples.items()
     }
-    base = median(each.rate for each in samples[EMPTY_CASE])
-    ratios = {
-        f"{name} / {EMPTY_CASE}": round(median(each.rate for each in samples[name]) / base, 3)
-        for name in (TOKEN_CASE, SIGNED_CASE)
-    }
-    return {
-        "cases": cases,
-        "ratios": ratios,
-        "instance": INSTANCE,
-        "load_generator": generator,
-        "ack": ack,
-        "rounds": ROUNDS,
-        "round_s": round(round_s, 2),
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-    }
+    ratios, cpu_ratios = {}, {}
+    base = cases[EMPTY_CASE]
+    for name in (TOKEN_CASE, SIGNED_CASE):
+        case, of = cases[name], f"{name} / {EMPTY_CASE}"
+        ratios[of] = round(case["requests_per_s"] / base["requests_per_s"], 3)
+        # What the rates would come to if the store and the load had processors of their own.
+        cpu_ratios[of] = round(base["cpu_us_per_request"] / case["cpu_us_per_request"], 3)
+    return {"cases": cases, "ratios": ratios, "cpu_ratios": cpu_ratios}
 
 
 def _show(report: dict[str, Any]) -> None:
     table = Table(title=f"{report['rounds']} rounds of {report['round_s']} s, medians")
-    table.add_column("case")
-    for title in ("requests/s", "CPU µs/request", "p50 ms", "p99 ms", "of empty POST"):
+    table.add_column("case", no_wrap=True)
+    for title in ("req/s", "CPU µs", "p50 ms", "p99 ms", "of empty", "by CPU"):
         table.add_column(title, justify="right")
     for name, case in report["cases"].items():
-        ratio = report["ratios"].get(f"{name} / {EMPTY_CASE}")
+        of = f"{name} / {EMPTY_CASE}"
         table.add_row(
             name,
             f"{case['requests_per_s']:,.0f}",
             f"{case['cpu_us_per_request']:.0f}",
             f"{case['p50_ms']:.2f}",
             f"{case['p99_ms']:.2f}",
-            "" if ratio is None else f"{ratio:.2f}",
+            *(f"{r[of]:.2f}" if of in r else "" for r in (report["ratios"], report["cpu_ratios"])),
         )
     console = Console(highlight=False)
     console.print(table)
     console.print(f"Load by {report['load_generator']}; ack level {report['ack']}.")
-    console.print("CPU is the gateway's process, for the lane this one; the store's is not in it.")
+    console.print(
+        "CPU is per request and the gateway's, for the lane this process's; not the store's."
+    )
+    if report["load_average"] > BUSY:
+        console.print(f"The machine was busy before (load {report['load_average']}): take care.")

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import click
 
@@ -79,18 +79,18 @@ def demo(
         seed = secrets.randbelow(SEED_MAX + 1)
     given: Path | None = ctx.params.get("data_dir")
     directory = _temporary() if given is None else _empty(given)
-    useless = False  # whether nobody will want to look into it
+    spent = False  # whether nobody will want to look into the directory
     try:
         found = asyncio.run(_perform(directory, seconds, clients, seed, keep=keep))
-        useless = not found
+        spent = not found
     except (KeyboardInterrupt, SystemExit):
-        useless = True
+        spent = True
         raise
     finally:
-        if useless and given is None and not keep:
+        if spent and given is None and not keep:
             shutil.rmtree(directory, ignore_errors=True)
         else:
-            click.echo(f"left for a look: {directory}", err=True)
+            click.echo(f"everything is left in {directory}", err=True)
     return EXIT_FAILURE if found else 0
 
 
@@ -203,11 +203,7 @@ def _terminable() -> Iterator[None]:
         yield
     except asyncio.CancelledError:
         if terminated:
-            _exit()
+            raise SystemExit(EXIT_TERMINATED) from None
         raise
     finally:
         loop.remove_signal_handler(signal.SIGTERM)
-
-
-def _exit() -> NoReturn:
-    raise SystemExit(EXIT_TERMINATED)

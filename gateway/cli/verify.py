@@ -106,11 +106,10 @@ def _show_table(books: list[Books], verdict: str) -> None:
     console = Console(markup=False, highlight=False, width=width)
     for each in books:
         table = Table(title=each.id, title_justify="left")
-        table.add_column("line")
-        table.add_column("feature")
-        table.add_column("upstream")
+        for name in ("line", "feature", "upstream"):
+            table.add_column(name, overflow="fold")
         for name in _SUMS:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         table.add_column("balanced")
         for entry in each.lines:
             table.add_row(*_cells(entry))

@@ -193,8 +193,7 @@ def _idempotency_id(posted: Posted, caller: Caller, request: AccessRequest) -> s
 
 
 def everything(index: CatalogueIndex, request: AccessRequest) -> AccessRequest:
-    """Ask for any version of each feature that has a line: what a preview without a list looks at.
-    """
+    """Ask for any version of every feature: what a preview without a list looks at."""
     names = sorted(
         name for name, lines in index.feature.items() if any(not line.retired for line in lines)
     )

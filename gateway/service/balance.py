@@ -75,7 +75,7 @@ async def audit(catalogues: Catalogues, instance: str, *, deep: bool) -> Books:
 
 
 def judge(index: CatalogueIndex, ledger: Ledger) -> Books:
-    """Hold the sums of a ledger against one another, and against its rows where it has them. Pure."""
+    """Hold the sums of a ledger against one another, and against its rows, if read. Pure."""
     catalogue = index.catalogue
     labels = _labels(index, ledger.now_ms)
     entries: list[Entry] = []

@@ -8,16 +8,18 @@ script never sees, looks whether the version moved. Source: DESIGN 3 and 4.
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from gateway.core.catalogue import CatalogueIndex
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, Unavailable
 from gateway.core.model import Catalogue, Line
 from gateway.store.keys import META, InstanceKeys, PartitionKeys
 from gateway.store.scripts import Scripts
@@ -45,6 +47,7 @@ class Catalogues:
     partitions: int
     _cache: OrderedDict[str, CatalogueIndex] = field(default_factory=OrderedDict)
     _absent: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _reading: dict[str, asyncio.Task[CatalogueIndex | None]] = field(default_factory=dict)
     _default: str | None = None
 
     def keys(self, instance: str) -> InstanceKeys:
@@ -52,7 +55,7 @@ class Catalogues:
         return InstanceKeys(instance, self.partitions)
 
     async def get(self, instance: str) -> CatalogueIndex | None:
-        """Give the catalogue of an instance, from memory when it is there; None: no such instance."""
+        """Give an instance's catalogue, from memory if it is there; None: no such instance."""
         index = self._cache.get(instance)
         if index is not None:
             self._cache.move_to_end(instance)
@@ -61,8 +64,19 @@ class Catalogues:
         return None if instance in self._absent else await self.read(instance)
 
     async def read(self, instance: str) -> CatalogueIndex | None:
-        """Read a catalogue from the store, past the cache, and keep it."""
-        found: list[Any] = await self.client.hmget(self.keys(instance).cat, ["version", "blob"])
+        """Read a catalogue from the store, past the cache, and keep it. Raises Unavailable.
+
+        Who asks while it is being read gets the same: a thousand requests that wait for one
+        instance cost one read. A version that came later is told by the next refusal.
+        """
+        reading = self._reading.get(instance)
+        if reading is None:
+            reading = self._reading[instance] = asyncio.create_task(self._read(instance))
+            reading.add_done_callback(lambda _: self._reading.pop(instance, None))
+        return await asyncio.shield(reading)
+
+    async def _read(self, instance: str) -> CatalogueIndex | None:
+        found = await _answered(self.client.hmget(self.keys(instance).cat, ["version", "blob"]))
         version, blob = found
         if blob is None:
             self._cache.pop(instance, None)
@@ -80,7 +94,7 @@ class Catalogues:
 
     async def changed(self, instance: str, version: int) -> bool:
         """Say whether another version than this is in force; 0 stands for no such instance."""
-        found: Any = await self.client.hget(self.keys(instance).cat, "version")
+        found = await _answered(self.client.hget(self.keys(instance).cat, "version"))
         return int(found or 0) != version
 
     async def default(self) -> str | None:
@@ -92,7 +106,7 @@ class Catalogues:
             index = await self.get(self._default)
             if index is not None and index.catalogue.default:
                 return self._default
-        found: Any = await self.client.hget(META, "default")
+        found = await _answered(self.client.hget(META, "default"))
         self._default = found.decode() if found else None
         return self._default
 
@@ -136,6 +150,7 @@ class Catalogues:
         await self.finish_cut(catalogue.id)
         written = msgspec.structs.replace(catalogue, version=int(reply))
         self._cache.pop(catalogue.id, None)
+        self._absent.pop(catalogue.id, None)
         return written
 
     async def finish_cut(self, instance: str) -> None:
@@ -155,6 +170,14 @@ class Catalogues:
         for partition in range(self.partitions):
             pipeline.smembers(PartitionKeys(partition).instances)
         return sorted(name.decode() for names in await pipeline.execute() for name in names)
+
+
+async def _answered(call: Awaitable[Any]) -> Any:
+    """Await a read; that the store does not answer is an error of ours, and nothing was applied."""
+    try:
+        return await call
+    except (RedisError, OSError) as error:
+        raise Unavailable("The store does not answer", "not_applied") from error
 
 
 def _cut(old: Catalogue, new: Catalogue) -> dict[str, int]:

@@ -125,6 +125,16 @@ class RedisOutbox:
         )
         return Step(reply)
 
+    async def unseal(self, holder: str, batch: Batch) -> Step:
+        """Give a refused batch's units back to open; GONE when that was done before."""
+        keys = self._keys(batch.instance)
+        reply = await self._write(
+            self.scripts.unseal,
+            [keys.lease, keys.open(batch.upstream), keys.sealed(batch.upstream), keys.ledger],
+            [holder, batch.upstream, batch.id],
+        )
+        return Step(reply)
+
     async def clean(self, instance: str, version: int, upstreams: list[str]) -> bool:
         """Take the instance's dirty mark away when nothing is open or sealed for any upstream.
 

@@ -79,6 +79,7 @@ class Scripts:
         self.seal = Script("seal", read_lua("seal"))
         self.attempt = Script("attempt", clock, read_lua("attempt"))
         self.settle = Script("settle", read_lua("settle"))
+        self.unseal = Script("unseal", read_lua("unseal"))
         self.clean = Script("clean", read_lua("clean"))
 
 

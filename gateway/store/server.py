@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
@@ -21,6 +21,7 @@ from gateway.core.errors import GatewayError
 from gateway.store.keys import LAYOUT_VERSION, META
 
 CONNECT_TIMEOUT_S: Final = 0.5
+CONNECTIONS_MAX: Final = 16  # beside the lane's; who finds none free waits for one
 SOCKET_TIMEOUT_S: Final = 1.0
 REDIS_FLOOR: Final = (7, 0)
 VALKEY_FLOOR: Final = (7, 2)
@@ -50,8 +51,10 @@ def open_client(url: str) -> Redis:
 
     redis-py re-sends commands after time-outs when left alone; here it never does.
     """
-    return Redis.from_url(
+    pool = BlockingConnectionPool.from_url(
         url,
+        max_connections=CONNECTIONS_MAX,
+        timeout=SOCKET_TIMEOUT_S,
         socket_timeout=SOCKET_TIMEOUT_S,
         socket_connect_timeout=CONNECT_TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
@@ -59,6 +62,7 @@ def open_client(url: str) -> Redis:
         decode_responses=False,
         protocol=2,
     )
+    return Redis.from_pool(pool)
 
 
 async def settle_layout(client: Redis, partitions: int) -> None:

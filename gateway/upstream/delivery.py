@@ -34,7 +34,7 @@ _log: Final = structlog.get_logger("gateway.forward")
 class Progress(StrEnum):
     """How a visit to an outbox ended."""
 
-    EMPTY = "empty"  # nothing is left
+    EMPTY = "empty"  # nothing is left of what was there
     MORE = "more"  # something is left, and nothing is in its way
     LATER = "later"  # the upstream is left alone for a while
     BLOCKED = "blocked"  # the sealed batch waits for a change upstream, or for a person
@@ -95,9 +95,18 @@ class Delivery:
             self.breaker(upstream).hasten(now_s)
 
     async def run(
-        self, lease: Lease, index: CatalogueIndex, attachment: Attachment, route: Route
+        self,
+        lease: Lease,
+        index: CatalogueIndex,
+        attachment: Attachment,
+        route: Route,
+        *,
+        to_the_end: bool = False,
     ) -> Progress:
-        """Deliver an outbox until it is empty or something is in the way.
+        """Deliver what an outbox has, until something is in the way.
+
+        Usage that comes meanwhile waits for the next visit, so that the interval holds under load;
+        `to_the_end` goes on until the outbox is empty.
 
         Raises Unavailable when the store does not answer; what was begun is taken up by the next
         visit, whoever makes it.
@@ -110,18 +119,26 @@ class Delivery:
             if self.stopping() or not lease.valid(self.monotonic_s()):
                 return Progress.MORE
             batch = await self.outbox.sealed(instance, route.name)
-            found = batch or await self._seal(lease, index, attachment, route)
-            if isinstance(found, Progress):
-                return found
-            ended = await self._deliver(lease, route, found)
+            last = False
+            if batch is None:
+                found, last = await self._seal(lease, index, attachment, route)
+                if isinstance(found, Progress):
+                    return found
+                batch = found
+            ended = await self._deliver(lease, route, batch)
             if ended is not None:
                 return ended
+            if last and not to_the_end:
+                return Progress.EMPTY
         return Progress.MORE
 
     async def _seal(
         self, lease: Lease, index: CatalogueIndex, attachment: Attachment, route: Route
-    ) -> Batch | Progress:
-        """Seal the next batch and give what is sealed then, or say why nothing is."""
+    ) -> tuple[Batch | Progress, bool]:
+        """Seal the next batch and give what is sealed then, or say why nothing is.
+
+        With it comes whether it takes everything that was open.
+        """
         instance = index.catalogue.id
         rows = await self.outbox.open_rows(instance, route.name, READ_ROWS_MAX)
         choice = choose_rows(
@@ -133,15 +150,17 @@ class Delivery:
             by_host=attachment.by_host,
         )
         if not rows:
-            return Progress.EMPTY
+            return Progress.EMPTY, True
         if not choice.rows:
-            return self._block(instance, route.name, "rows of lines unknown to the catalogue")
+            why = "rows of lines unknown to the catalogue"
+            return self._block(instance, route.name, why), False
         body = route.encode(choice, instance) if choice.counts else b""
         batch = Batch(self.new_id(), route.name, instance, choice.rows, body)
         step, sealed = await self.outbox.seal(lease.holder, batch)
         if step is Step.DONE:
             _tell("batch_sealed", batch, rows=len(batch.rows), units=_units(batch))
-        return sealed or Progress.MORE  # nothing sealed: the lease is lost
+        everything = step is Step.DONE and set(choice.rows) == set(rows)
+        return sealed or Progress.MORE, everything  # nothing sealed: the lease is lost
 
     async def _deliver(self, lease: Lease, route: Route, batch: Batch) -> Progress | None:
         """Bring a sealed batch as far as it goes now; None when the next one may follow."""
@@ -184,7 +203,11 @@ class Delivery:
                 await self._clear(lease, batch)
                 return self._stops(batch, verdict)
             case Answer.REFUSED | Answer.INVALID:
-                await self._clear(lease, batch)
+                if verdict.answer is Answer.REFUSED:
+                    # Under this id the upstream would only say again what it said now.
+                    await self.outbox.unseal(lease.holder, batch)
+                else:
+                    await self._clear(lease, batch)
                 self._answers(batch.upstream)
                 reason = f"{verdict.answer}: {verdict.why}"
                 return self._block(batch.instance, batch.upstream, reason, batch)

@@ -53,6 +53,11 @@ class _Round:
     elsewhere: set[int] = field(default_factory=set)
     trouble: bool = False  # the store did not answer somewhere
 
+    @property
+    def hindered(self) -> bool:
+        """Whether something kept it from an outbox that is neither the outbox's nor upstream's."""
+        return bool(self.elsewhere) or self.trouble
+
 
 @dataclass
 class Forwarder:
@@ -71,6 +76,7 @@ class Forwarder:
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     random: Callable[[], float] = random.random
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _draining: bool = False
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _troubled: bool = False  # what was done last failed: a change of health is logged, not a state
 
@@ -116,20 +122,24 @@ class Forwarder:
     async def drain(self, lease_wait_s: float = 20.0) -> list[Leftover]:
         """Forward what is there, and return what could not be, with the reasons; [] is all done.
 
-        Waits up to `lease_wait_s` for leases held elsewhere, and for an upstream that does not
-        answer through DRAIN_FAILURES_MAX attempts. Blocked lanes are tried once.
+        Waits up to `lease_wait_s` in all for leases held elsewhere and for the store, and for an
+        upstream that does not answer through DRAIN_FAILURES_MAX attempts. Blocked lanes are tried
+        once.
         """
-        give_up_s = self.monotonic_s() + lease_wait_s
+        waited_s = 0.0  # the sum of pauses, so that time spent working uses up no patience
         self.delivery.unblock()
+        self._draining = True
         for _ in range(DRAIN_ROUNDS_MAX):
             rounds = await asyncio.gather(*(self._round(route) for route in self.routes))
             pauses = [
                 pause_s
                 for route, met in zip(self.routes, rounds, strict=True)
-                for pause_s in self._drain_pauses(route, met, give_up_s)
+                for pause_s in self._drain_pauses(route, met, waited_s < lease_wait_s)
             ]
             if not pauses or self._stopping.is_set():
                 break
+            if any(met.hindered for met in rounds):
+                waited_s += min(pauses)
             await self.sleep(min(pauses))
         return await self.leftovers()
 
@@ -176,17 +186,17 @@ class Forwarder:
             return max(PAUSE_S / 10, self.delivery.breaker(route.name).wait_s(self.monotonic_s()))
         return min(pauses)
 
-    def _drain_pauses(self, route: Route, met: _Round, give_up_s: float) -> list[float]:
+    def _drain_pauses(self, route: Route, met: _Round, patient: bool) -> list[float]:
         """List how long to wait for each thing that waiting may help; [] when nothing may."""
         pauses: list[float] = []
         breaker = self.delivery.breaker(route.name)
         wait_s = breaker.wait_s(self.monotonic_s())
-        patient = breaker.failures < DRAIN_FAILURES_MAX and wait_s <= DRAIN_PAUSE_S_MAX
-        if Progress.LATER in met.ended and patient:
+        may_return = breaker.failures < DRAIN_FAILURES_MAX and wait_s <= DRAIN_PAUSE_S_MAX
+        if Progress.LATER in met.ended and may_return:
             pauses.append(wait_s)
         if Progress.MORE in met.ended:
             pauses.append(0.0)
-        if (met.elsewhere or met.trouble) and self.monotonic_s() < give_up_s:
+        if met.hindered and patient:
             pauses.append(PAUSE_S)
         return pauses
 
@@ -223,7 +233,9 @@ class Forwarder:
                 ended = Progress.EMPTY
                 for attachment in index.catalogue.upstreams:
                     if attachment.name == route.name:
-                        ended = await self.delivery.run(lease, index, attachment, route)
+                        ended = await self.delivery.run(
+                            lease, index, attachment, route, to_the_end=self._draining
+                        )
                 met.ended.add(ended)
                 if ended is Progress.EMPTY:
                     names = [each.name for each in index.catalogue.upstreams]

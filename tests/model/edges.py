@@ -31,12 +31,12 @@ def moment_ms(twin: Twin, moment: str | int, clock_ms: int) -> int:
 
 def undos_of(twin: Twin) -> list[AccessRequest]:
     """Ask each consumption back that can be: the newest, half of all, all, and one too many."""
-    asked = []
+    asked: list[AccessRequest] = []
     for (line_id, host), undoable in sorted(twin.state.undo.items()):
         units = [entry.units for entry in undoable.entries]
         feature = twin.index.line[line_id].feature
-        for back in sorted({1, units[-1], sum(units) // 2 or 1, sum(units), sum(units) + 1}):
-            asked.append(_one(host, feature, -back, incremental=True, partial=back % 2 == 0))
+        several = sorted({1, units[-1], sum(units) // 2 or 1, sum(units), sum(units) + 1})
+        asked += [_one(host, feature, -n, incremental=True, partial=n % 2 == 0) for n in several]
     return asked
 
 

@@ -26,8 +26,8 @@ from hypothesis.stateful import (
 
 from gateway.core.model import UNITS_MAX, AccessRequest
 from tests.model.bench import Bench
-from tests.model.laws import check_laws
 from tests.model.edges import edges_of, moment_ms, undos_of
+from tests.model.laws import check_laws
 from tests.model.pools import (
     AT_THE_END_OF_NUMBERS,
     BEGIN_MS,

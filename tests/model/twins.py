@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
+import pytest
 
 from gateway.core import ledger
 from gateway.core.calendar import DAY_MS, make_calendar
@@ -21,6 +22,7 @@ from gateway.core.counters import Day, State, day_of
 from gateway.core.fingerprint import dedupe_id, fingerprint
 from gateway.core.model import AccessRequest, Catalogue, Host, Reset
 from gateway.store.calls import Job
+from gateway.store.catalogues import CatalogueConflict
 from gateway.store.keys import META, InstanceKeys
 from gateway.store.opening import Store
 from tests.model.pools import Change
@@ -94,7 +96,7 @@ class Twin:
 
     @property
     def attached(self) -> set[str]:
-        return {upstream.name for upstream in self.index.catalogue.upstreams}
+        return _names(self.index.catalogue)
 
     def context(self, from_ms: int, now_ms: int) -> Context:
         calendar = make_calendar(self.index, min(from_ms, now_ms - DAY_MS), now_ms)
@@ -135,11 +137,18 @@ class Twin:
 
     def _begin(self, upstream: str, new: Catalogue) -> None:
         """Record the baseline of an upstream: what was acked, less what still waits for it."""
-        waiting = self.state.open.get(upstream, {})
         for line in new.lines:
             if line.model.metered:
-                told = sum(units for row, units in waiting.items() if row[0] == line.id)
+                told = self._waiting(upstream, line.id)
                 self.ledger[f"base|{line.id}|{upstream}"] = self.state.acked.get(line.id, 0) - told
+
+    def waits_for(self, upstream: str, new: Catalogue) -> bool:
+        """Say whether usage of any line waits for an upstream; what sums to 0 does not count."""
+        return any(self._waiting(upstream, line.id) for line in new.lines if line.model.metered)
+
+    def _waiting(self, upstream: str, line: str) -> int:
+        rows = self.state.open.get(upstream, {})
+        return sum(units for row, units in rows.items() if row[0] == line)
 
 
 @dataclass
@@ -190,8 +199,12 @@ class World:
             await client.hset(keys.ledger, f"base|{line}|{upstream}", units)
 
     async def change(self, twin: Twin, change: Change) -> None:
-        """Write the next version of a catalogue, in both."""
+        """Write the next version of a catalogue, in both, or see it refused: usage waits."""
         new = change(twin.index.catalogue, max(self.clock_ms, twin.state.last_ms))
+        if any(twin.waits_for(name, new) for name in twin.attached - _names(new)):
+            with pytest.raises(CatalogueConflict):
+                await self.store.catalogues.put(new)
+            return
         twin.adopt(await self.store.catalogues.put(new))
 
     async def ask(self, asked: Iterable[Asked]) -> None:
@@ -236,6 +249,10 @@ class World:
             found.pop(key, None)
         assert expected | due == {key: value for key, value in found.items() if value}
         return found
+
+
+def _names(catalogue: Catalogue) -> set[str]:
+    return {upstream.name for upstream in catalogue.upstreams}
 
 
 _NOTHING = AccessRequest(host=Host("string", "nobody"))

@@ -3,154 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError as StoreConnectionError
 
-from gateway.core.catalogue import CatalogueIndex
-from gateway.core.errors import Unavailable
-from gateway.core.fingerprint import fingerprint
 from gateway.core.model import (
-    AccessRequest,
     Attachment,
     Catalogue,
-    Host,
-    Line,
-    Model,
-    Want,
 )
 from gateway.core.ports import Rest, Step
-from gateway.core.usage import Batch, Row, choose_rows
-from gateway.store.calls import Job
+from gateway.core.usage import Batch, Row
 from gateway.store.keys import PartitionKeys
-from gateway.store.opening import Store, open_store
-from gateway.store.outbox import RedisOutbox
-
-INSTANCE, UPSTREAM = "DEMO", "up"
-HOUR_MS = 3_600_000
-TTL_MS = 15_000
-HORIZON_MS = 86_400_000
-
-
-def line(line_id: str, feature: str, undo_ms: int = 0) -> Line:
-    return Line(
-        id=line_id,
-        feature=feature,
-        version="1.0",
-        model=Model.METERED,
-        count=10**15,
-        capacity=10**15,
-        undo_ms=undo_ms,
-    )
-
-
-CATALOGUE = Catalogue(
-    id=INSTANCE,
-    default=True,
-    lines=(line("L1", "sessions"), line("L2", "users", HOUR_MS)),
-    upstreams=(Attachment(UPSTREAM), Attachment("hosts", by_host=True)),
+from tests.store.outbox_house import (
+    HORIZON_MS,
+    INSTANCE,
+    TTL_MS,
+    UPSTREAM,
+    House,
+    at_home,
+    eventually,
 )
 
 
-@dataclass
-class House:
-    """A store with one instance, and what a test does with its outbox."""
+def test_a_refused_batch_goes_back_to_open_once(tmp_path: Path) -> None:
+    async def story(house: House) -> None:
+        await house.use("sessions", 42)
+        holder = await house.lease()
+        batch = await house.seal(holder)
+        await house.use("sessions", 8)
+        assert await house.outbox.unseal("nobody:1", batch) is Step.LEASE_LOST
+        assert (await house.sums())["L1"] == {"open": 8, "sealed": 42}
+        assert await house.outbox.unseal(holder, batch) is Step.DONE
+        assert (await house.sums())["L1"] == {"open": 50}
+        assert await house.outbox.unseal(holder, batch) is Step.GONE
+        assert (await house.sums())["L1"] == {"open": 50}
+        assert await house.outbox.sealed(INSTANCE, UPSTREAM) is None
+        rows = await house.outbox.open_rows(INSTANCE, UPSTREAM, 100)
+        assert [row.units for row in rows] == [50]
 
-    store: Store
-    outbox: RedisOutbox
-    index: CatalogueIndex
-
-    @property
-    def partition(self) -> int:
-        return self.store.catalogues.keys(INSTANCE).partition
-
-    async def use(self, feature: str, units: int, host: str = "h1") -> None:
-        request = AccessRequest(
-            host=Host("string", host), wants=(Want(feature, "1.0", units),), incremental=True
-        )
-        wants = self.index.resolve(request)
-        meaning = fingerprint(request).hex()
-        key = secrets.token_urlsafe(16)
-        job = Job(self.index, wants, key, 60_000, meaning, "", request.host.canonical, 1)
-        reply = await self.store.lane.submit(job)
-        assert reply.outcome is not None
-        assert not reply.outcome.shortfalls
-
-    async def lease(self, holder: str = "a:1") -> str:
-        assert await self.outbox.take_lease(self.partition, holder, TTL_MS)
-        return holder
-
-    async def lose_lease(self) -> None:
-        """What happens when a holder is suspended for longer than its lease."""
-        await self.store.client.delete(PartitionKeys(self.partition).lease)
-
-    async def choose(self, batch_id: str = "b1") -> Batch:
-        rows = await self.outbox.open_rows(INSTANCE, UPSTREAM, 1000)
-        choice = choose_rows(rows, self.index.line)
-        return Batch(batch_id, UPSTREAM, INSTANCE, choice.rows, b"body of " + batch_id.encode())
-
-    async def seal(self, holder: str, batch_id: str = "b1") -> Batch:
-        step, batch = await self.outbox.seal(holder, await self.choose(batch_id))
-        assert step is Step.DONE
-        assert batch is not None
-        return batch
-
-    async def sums(self, upstream: str = UPSTREAM) -> dict[str, dict[str, int]]:
-        """The ledger by line, checked against the equation and against the rows themselves."""
-        keys = self.store.catalogues.keys(INSTANCE)
-        found = await self.store.client.hgetall(keys.ledger)
-        ledger = {name.decode(): int(value) for name, value in found.items()}
-        opened: Counter[str] = Counter()
-        for row in await self.outbox.open_rows(INSTANCE, upstream, 10**6):
-            assert row.units
-            opened[row.line] += row.units
-        sealed: Counter[str] = Counter()
-        batch = await self.outbox.sealed(INSTANCE, upstream)
-        for row in batch.rows if batch else ():
-            sealed[row.line] += row.units
-        words = ("base", "forwarded", "dead", "parked", "open", "sealed")
-        by_line = {}
-        for each in self.index.line:
-            sums = {word: ledger.get(f"{word}|{each}|{upstream}", 0) for word in words}
-            acked = ledger.get(f"acked|{each}", 0)
-            assert acked == sum(sums.values())
-            assert (sums["open"], sums["sealed"]) == (opened[each], sealed[each])
-            by_line[each] = {word: units for word, units in sums.items() if units}
-        return by_line
-
-    async def dump(self) -> dict[bytes, Any]:
-        """All of the instance's outbox, ledger and mark, to see that nothing moved."""
-        client, keys = self.store.client, self.store.catalogues.keys(INSTANCE)
-        hashes = [keys.ledger, keys.open(UPSTREAM), keys.sealed(UPSTREAM)]
-        return {
-            **{key.encode(): await client.hgetall(key) for key in hashes},
-            b"dirty": await client.smembers(keys.dirty),
-        }
-
-
-@asynccontextmanager
-async def open_house(data_dir: Path, *, fsync: bool = False) -> AsyncIterator[House]:
-    async with open_store("embedded", data_dir, partitions=4) as store:
-        await store.catalogues.put(CATALOGUE)
-        index = await store.catalogues.read(INSTANCE)
-        assert index is not None
-        outbox = RedisOutbox(store.client, store.scripts, store.partitions, fsync=fsync)
-        yield House(store, outbox, index)
-
-
-def at_home(data_dir: Path, story: Callable[[House], Awaitable[None]], **options: bool) -> None:
-    async def run() -> None:
-        async with open_house(data_dir, **options) as house:
-            await story(house)
-
-    asyncio.run(run())
+    at_home(tmp_path, story)
 
 
 @pytest.mark.parametrize("fsync", [False, True])
@@ -394,40 +285,6 @@ def test_an_upstream_attached_later_starts_from_that_moment(tmp_path: Path) -> N
     at_home(tmp_path, story)
 
 
-def test_many_rows_are_read_and_sealed_whole(tmp_path: Path) -> None:
-    async def story(house: House) -> None:
-        keys = house.store.catalogues.keys(INSTANCE)
-        rows = tuple(Row("L1", hour, "STRING:a|b", 2) for hour in range(5_000))
-        fields = {f"L1|{row.hour}|{row.host}": row.units for row in rows}
-        await house.store.client.hset(keys.open("hosts"), mapping=fields)  # type: ignore[arg-type]
-        await house.store.client.hset(keys.ledger, "open|L1|hosts", 10_000)
-        await house.store.client.hset(keys.ledger, "acked|L1", 10_000)
-        found = await house.outbox.open_rows(INSTANCE, "hosts", 10**6)
-        assert sorted(found) == sorted(rows)
-        assert 2_000 <= len(await house.outbox.open_rows(INSTANCE, "hosts", 2_000)) < 5_000
-        holder = await house.lease()
-        part = rows[:4_500]
-        step, _ = await house.outbox.seal(holder, Batch("b1", "hosts", INSTANCE, part, b""))
-        assert step is Step.DONE
-        sums = await house.sums("hosts")
-        assert sums == {"L1": {"open": 1_000, "sealed": 9_000}, "L2": {}}
-
-    at_home(tmp_path, story)
-
-
-def test_units_past_what_is_exact_are_refused_before_anything_moves(tmp_path: Path) -> None:
-    async def story(house: House) -> None:
-        await house.use("sessions", 42)
-        holder = await house.lease()
-        rows = (Row("L2", 1, "", 5), Row("L1", 1, "", 2**53 - 1), Row("L1", 2, "", 2**53 - 1))
-        before = await house.dump()
-        with pytest.raises(Unavailable):
-            await house.outbox.seal(holder, Batch("b1", UPSTREAM, INSTANCE, rows, b""))
-        assert before == await house.dump()
-
-    at_home(tmp_path, story)
-
-
 def test_two_owners_race_and_each_unit_is_moved_once(tmp_path: Path) -> None:
     async def story(house: House) -> None:
         outbox = house.outbox
@@ -469,62 +326,3 @@ def test_what_is_due_is_listed_by_partition(tmp_path: Path) -> None:
         assert await house.outbox.due(5_000) == {house.partition: [INSTANCE]}
 
     at_home(tmp_path, story)
-
-
-def test_scripts_that_the_store_forgot_are_sent_again(tmp_path: Path) -> None:
-    async def story(house: House) -> None:
-        await house.use("sessions", 42)
-        for fsync in (False, True):
-            house.outbox.fsync = fsync
-            await house.store.client.script_flush()
-            holder = await house.lease(f"a:{fsync}")
-            batch = await house.seal(holder, f"b{fsync}")
-            await house.store.client.script_flush()
-            assert await house.outbox.settle(holder, batch) is Step.DONE
-            assert await house.outbox.drop_lease(house.partition, holder)
-            await house.use("sessions", 1)
-
-    at_home(tmp_path, story)
-
-
-def test_a_step_that_is_not_safe_on_disk_is_not_taken_for_done(tmp_path: Path) -> None:
-    async def story(house: House) -> None:
-        await house.use("sessions", 42)
-        holder = await house.lease()
-        house.outbox.fsync = True
-        await house.store.client.config_set("appendonly", "no")  # then WAITAOF is an error
-        with pytest.raises(Unavailable):
-            await house.seal(holder)
-        await house.store.client.config_set("appendonly", "yes")
-        found = await house.outbox.sealed(INSTANCE, UPSTREAM)
-        assert found is not None
-        assert found.id == "b1"
-        assert await house.sums() == {"L1": {"sealed": 42}, "L2": {}}
-
-    at_home(tmp_path, story)
-
-
-def test_a_store_that_is_away_is_said_in_our_words(tmp_path: Path) -> None:
-    class Away:
-        def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
-            async def fail(*_: object, **__: object) -> None:
-                raise StoreConnectionError("gone")
-
-            return fail
-
-    async def story(house: House) -> None:
-        outbox = RedisOutbox(Away(), house.store.scripts, 4)  # type: ignore[arg-type]
-        with pytest.raises(Unavailable) as caught:
-            await outbox.sealed(INSTANCE, UPSTREAM)
-        assert caught.value.outcome == "unknown"
-
-    at_home(tmp_path, story)
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
-    step_s = 0.005
-    for _ in range(int(within_s / step_s)):
-        if await condition():
-            return
-        await asyncio.sleep(step_s)
-    pytest.fail(f"not within {within_s} s")

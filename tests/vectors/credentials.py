@@ -101,7 +101,7 @@ def token(credential: str = "token", claims: dict[str, Any] | None = None) -> st
     said = {"sub": "vectors", "roles": "ROLE_CAPABILITY", "iat": now_s, "exp": now_s + 600}
     content = _laid_over(said, claims or {})
     if credential == "token-none":
-        return jwt.encode(content, None, algorithm="none")
+        return jwt.encode(content, "", algorithm="none")
     if credential == "token-hs256":
         return _confused(content)
     alg, whose, header = TOKENS[credential]

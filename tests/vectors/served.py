@@ -40,7 +40,7 @@ class Served:
     runner: asyncio.Runner
     url: str
     http: httpx.AsyncClient
-    store: Redis
+    store: Any  # a client of the store; its types cannot tell bytes from text
     catalogues: Catalogues
 
     def run(self, story: Coroutine[Any, Any, T]) -> T:

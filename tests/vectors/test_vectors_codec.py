@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 
 import msgspec
 import pytest
@@ -196,5 +195,4 @@ def test_each_vector_says_its_law_and_comes_after_one_that_is_there() -> None:
 def test_every_example_of_the_semantics_has_its_vector() -> None:
     examples = [f"E{number}" for number in range(1, 23)] + ["E30"]
     assert [each for each in examples if each not in vectors()] == []
-    assert json.dumps(len(vectors()))  # an empty library would pass everything else
     assert len(vectors()) >= 90

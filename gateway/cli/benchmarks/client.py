@@ -11,7 +11,7 @@ import asyncio
 import sys
 from collections.abc import Iterator
 from itertools import cycle
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 import uvloop
@@ -59,12 +59,13 @@ class _Connection(asyncio.Protocol):
         self.source, self.until_s, self.latencies = source, until_s, latencies
         self.done = self.loop.create_future()
         self.errors = 0
+        self.over = False
         self.buffer = b""
         self.missing = -1  # bytes of the body still to come; -1: the head is not whole
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - it is TCP
-        self.transport = transport
+        # It is TCP, so it can write; uvloop's transports are of no class that could be asked.
+        self.transport = cast(asyncio.WriteTransport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
@@ -83,13 +84,14 @@ class _Connection(asyncio.Protocol):
             self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.errors += error is not None
+        self.errors += not self.over  # the server hung up
         if not self.done.done():
             self.done.set_result(None)
 
     def _send(self) -> None:
         request = next(self.source, None) if self.loop.time() < self.until_s else None
         if request is None:
+            self.over = True
             self.transport.close()
             return
         self.buffer, self.missing = b"", -1

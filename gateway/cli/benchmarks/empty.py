@@ -35,7 +35,7 @@ async def _main() -> None:
         await serve(
             Starlette(routes=[Route(PATH, _empty, methods=["POST"])]),
             listener,
-            Config(server=Server(drain_s=0)),
+            Config(server=Server(drain_s=0.1)),
             tls=None,
             lifecycle=Lifecycle(),
             stop=Stop(),

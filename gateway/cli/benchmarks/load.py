@@ -121,7 +121,7 @@ class Generator:
 
 
 def cpu_s(pid: int) -> float:
-    """Say how much processor time a process has used; in whole ticks of the kernel, mostly 10 ms."""
+    """Say how much processor time a process has used; in the kernel's ticks, mostly 10 ms."""
     # After the name, which is in brackets and may hold anything: fields 14 and 15 of proc(5).
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
@@ -29,7 +29,6 @@ RETRY_FOR_S: Final = 30.0  # then a request counts as never answered, and the de
 BACKOFF_S_MIN: Final = 0.01
 BACKOFF_S_MAX: Final = 0.4
 REMEMBERED_MAX: Final = 16  # answered ids that a client may send again
-TROUBLES_MAX: Final = 20  # told of in the end
 
 _RETRIED: Final = frozenset({429, 503})
 
@@ -86,11 +85,7 @@ class Tally:
     repeats: int = 0  # answered ids sent again
     differing: int = 0  # repeats that brought other bytes, or were not replayed
     unanswered: int = 0
-    troubles: list[str] = field(default_factory=list)
-
-    def trouble(self, words: str) -> None:
-        if len(self.troubles) < TROUBLES_MAX:
-            self.troubles.append(words)
+    troubles: Counter[str] = field(default_factory=Counter)  # by what was answered instead
 
 
 class Fleet:
@@ -194,8 +189,8 @@ class _Client:
             return
         try:
             answer = read_answer(reply.body)
-        except msgspec.DecodeError as error:
-            self._tally.trouble(f"an answer that cannot be read: {error}")
+        except msgspec.DecodeError:
+            self._tally.troubles["an answer with status 200 that is no access response"] += 1
             return
         self._remembered.append((request, reply.body))
         self._tally.answered += 1
@@ -225,7 +220,7 @@ class _Client:
                 why = f"HTTP {reply.status}"
             if time.monotonic() > give_up_s:
                 self._tally.unanswered += 1
-                self._tally.trouble(f"no answer in {RETRY_FOR_S:g} s, at last {why}")
+                self._tally.troubles[f"no answer in {RETRY_FOR_S:g} s, at last {why}"] += 1
                 return None
             self._tally.retries += 1
             await asyncio.sleep(self._jitter.uniform(0, backoff_s))
@@ -233,7 +228,7 @@ class _Client:
         self._tally.replays += reply.replayed
         if reply.status != 200:
             self._tally.unanswered += 1
-            self._tally.trouble(f"HTTP {reply.status}: {reply.body[:200].decode(errors='replace')}")
+            self._tally.troubles[f"HTTP {reply.status} {_key(reply.body)}"] += 1
             return None
         return reply
 
@@ -244,3 +239,11 @@ class _Client:
         headers, sealed = self._seal(body, f"demo-{self._seed}-{self._sent:06d}")
         head = f"POST {self._path} HTTP/1.1\r\nHost: demo\r\n{headers}"
         return f"{head}Content-Length: {len(sealed)}\r\n\r\n".encode() + sealed
+
+
+def _key(body: bytes) -> str:
+    """Give the key of an error; without its message, so that errors of one kind are counted."""
+    try:
+        return str(msgspec.json.decode(body)["key"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return "without an error's body"

@@ -66,7 +66,7 @@ def differences(
         )
     if tally.unanswered:
         found.append(f"{tally.unanswered} requests were never answered as they must be")
-    return found + tally.troubles
+    return found + [f"{times} times: {words}" for words, times in tally.troubles.items()]
 
 
 def _of_line(account: Account) -> list[str]:

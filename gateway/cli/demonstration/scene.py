@@ -89,7 +89,7 @@ public_file = "../keys/{kid}/public.pem"
 
 _CONFIG: Final = """
 [server]
-drain_s = 0
+drain_s = 0.1
 
 [log]
 level = "warning"
