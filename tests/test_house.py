@@ -1,4 +1,4 @@
-"""The rules of the house, held by the test run: style, types, floors, sizes, the fixed top level."""
+"""The rules of the house, held by the test run: style, types, floors, sizes, the top level."""
 
 from __future__ import annotations
 

@@ -18,7 +18,6 @@ from gateway.upstream.forwarder import Leftover
 from gateway.web.stopping import Stop
 from gateway.wiring import open_forwarder, open_store
 
-
 GRACE_S: Final = 8.0  # for a batch under way, when told to stop
 
 

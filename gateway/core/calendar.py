@@ -1,8 +1,8 @@
 """The small calendar that a call carries: local days and reset periods around the store's time.
 
 Decided here: how far it reaches, and when it has to be made anew. The script picks by its own now,
-so that a request that waited over midnight lands in the right day; when the calendar does not reach,
-the script says from where it must. Source: DESIGN 6.
+so that a request that waited over midnight lands in the right day; when the calendar does not
+reach, the script says from where it must. Source: DESIGN 6.
 """
 
 from __future__ import annotations

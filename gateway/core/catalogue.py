@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -96,6 +96,8 @@ class CatalogueIndex:
                 self.rules.append(period_rule(line))
         self._rule_number = {rule: number for number, rule in enumerate(self.rules)}
         self._memo: dict[object, Resolved] = {}
+        # What a protocol has made of this catalogue and keeps with it, bounded by that protocol.
+        self.kept: dict[object, Any] = {}
 
     @cached_property
     def ring(self) -> KeyRing:

@@ -84,7 +84,7 @@ def reaches(context: Context, from_ms: int, now_ms: int) -> bool:
 
 
 def sweep(state: State, context: Context, now_ms: int) -> None:
-    """Give back all that has lapsed, each at its moment, and forget what can no longer be undone."""
+    """Give back all that has lapsed, each at its moment; forget what can no longer be undone."""
     for at_ms, line, host in due(state, now_ms):
         hold = state.holds[host].pop(line)
         if not state.holds[host]:
@@ -134,7 +134,7 @@ def change_held(
 def record_usage(
     state: State, context: Context, host: str, line: str, units: int, at_ms: int, back: int
 ) -> None:
-    """Write usage of a metered line: its lifetime sum, its local day, and a row for each upstream."""
+    """Write usage of a metered line: its lifetime sum, its local day, a row for each upstream."""
     state.acked[line] = state.acked.get(line, 0) + units
     day = state.days.setdefault((line, day_of(context, at_ms)), Day())
     day.units += units

@@ -62,7 +62,7 @@ class Reset(StrEnum):
 
 
 class Code(StrEnum):
-    """Why a feature was not fully served; the order of the first five is the order of the filters."""
+    """Why a feature was not fully served; the first five are in the order of the filters."""
 
     FEATURE_NOT_FOUND = "FEATURE_NOT_FOUND"
     VERSION_TOO_HIGH = "VERSION_TOO_HIGH"
@@ -215,7 +215,7 @@ class Grant(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Held(msgspec.Struct, frozen=True, array_like=True):
-    """What the host holds of a reusable line after the request; `lapses_ms` 0: it does not lapse."""
+    """What the host holds of a reusable line after a request; `lapses_ms` 0: it does not lapse."""
 
     line: str
     count: int

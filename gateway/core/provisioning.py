@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
+from gateway.core import provisioning_values as values
 from gateway.core.errors import InvalidInput
 from gateway.core.keys import algorithm_of, load_public, public_der, thumbprint
 from gateway.core.model import (
@@ -29,8 +30,6 @@ from gateway.core.model import (
     Reset,
 )
 from gateway.core.periods import starts_ms, zone
-
-from gateway.core import provisioning_values as values
 from gateway.core.provisioning_change import difference, next_catalogue
 
 __all__ = ["Declared", "difference", "next_catalogue", "read_provisioning"]

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
+from msgspec.structs import replace
+
 from gateway.core.errors import InvalidInput
 from gateway.core.keys import load_public, thumbprint
 from gateway.core.model import (
@@ -25,7 +27,6 @@ from gateway.core.model import (
     Reset,
 )
 from gateway.core.moments import iso
-from msgspec.structs import replace
 
 _SPANS_MS: Final = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _IN_FILE: Final = {

@@ -122,9 +122,10 @@ class Catalogues:
         old = before.catalogue if before else Catalogue(id=catalogue.id)
         was = {upstream.name for upstream in old.upstreams}
         now = {upstream.name for upstream in catalogue.upstreams}
+        outboxes = [key(name) for name in sorted(was - now) for key in (keys.open, keys.sealed)]
         reply = await self.scripts.catalogue.run(
             self.client,
-            [keys.cat, keys.ledger, keys.instances],
+            [keys.cat, keys.ledger, keys.instances, *outboxes],
             [
                 catalogue.id,
                 catalogue.version,

@@ -79,24 +79,22 @@ async def read_body(receive: Receive, announced_bytes: int, limits: Limits) -> b
     """Read the whole body. Raises TooLarge, RequestTimeout or ClientGone."""
     if announced_bytes > limits.body_bytes_max:
         raise _too_large(limits)
+    parts: list[bytes] = []
+    size = 0
     try:
         async with asyncio.timeout(limits.body_timeout_s):
-            message = await receive()
-            body: bytes = message.get("body", b"")
-            if message["type"] == "http.request" and not message.get("more_body", False):
-                if len(body) > limits.body_bytes_max:
-                    raise _too_large(limits)
-                return body
-            parts, size = [body], len(body)
-            while message["type"] == "http.request":
-                if size > limits.body_bytes_max:
-                    raise _too_large(limits)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
+            while True:
                 message = await receive()
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-            raise ClientGone
+                if message["type"] != "http.request":
+                    raise ClientGone
+                part = message.get("body", b"")
+                if part:
+                    parts.append(part)
+                    size += len(part)
+                    if size > limits.body_bytes_max:
+                        raise _too_large(limits)
+                if not message.get("more_body", False):
+                    return parts[0] if len(parts) == 1 else b"".join(parts)
     except TimeoutError:
         raise RequestTimeout(
             f"The body was not complete after {limits.body_timeout_s:g} s"

@@ -19,6 +19,7 @@ import structlog
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config as Hypercorn
+from hypercorn.events import Event, RawData
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
@@ -138,6 +139,25 @@ class _Connection(TCPServer):
 
     _seen: tuple[int, int] | None = None
     _seen_at_s: float = 0.0
+    _head: bytes = b""
+
+    async def protocol_send(self, event: Event) -> None:
+        """Send what the protocol says; the head of an HTTP/1 answer goes with what follows it.
+
+        Hypercorn hands over head and body one after the other, and each would be a system call and
+        a packet of its own. An interim answer (1xx) is what the client waits for: it goes at once.
+        """
+        if isinstance(event, RawData):
+            data = event.data
+            if not self._head and data[:9] == b"HTTP/1.1 " and data[9:10] != b"1":
+                self._head = data
+                return
+            if self._head:
+                event, self._head = RawData(self._head + data), b""
+        elif self._head:
+            head, self._head = RawData(self._head), b""
+            await super().protocol_send(head)
+        await super().protocol_send(event)
 
     def overdue(self, now_s: float) -> bool:
         """Say whether nothing began or ended on it for longer than a client may take.

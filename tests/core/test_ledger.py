@@ -89,7 +89,6 @@ class Demo:
             interval_s=interval_s,
         )
         resolved = self.index.resolve(request)
-        flags = INCREMENTAL * inc | PARTIAL * partial | PREVIEW * preview
         ask = Ask(
             context=0,
             id=name or f"own-{self.asked}",
@@ -97,11 +96,11 @@ class Demo:
             fingerprint=fingerprint(request).hex(),
             echo="as sent",
             host=request.host.canonical,
-            flags=flags,
+            flags=INCREMENTAL * inc | PARTIAL * partial | PREVIEW * preview,
             wants=[(at, units) for at, (_, units) in enumerate(resolved)],
         )
-        tables = [table.table for table, _ in resolved]
-        self.state, reply = ledger.apply(self.state, self.context, tables, ask, self.clock_ms)
+        tables, now_ms = [table.table for table, _ in resolved], self.clock_ms
+        self.state, reply = ledger.apply(self.state, self.context, tables, ask, now_ms)
         return reply
 
     def used(self, line: str) -> int:
@@ -110,11 +109,9 @@ class Demo:
     def counters(self) -> tuple[Any, ...]:
         """All that a request counts in; what only tells that it came is left out."""
         state = self.state
-        days = {key: (day.units, day.peak, day.held) for key, day in state.days.items()}
+        days = {key: units for key, day in state.days.items() if (units := day.units)}
         used = {key: units for key, units in state.used.items() if units}
-        return used, state.holds, state.undo, state.acked, state.open, {
-            key: day for key, day in days.items() if day != (0, None, None)
-        }  # fmt: skip
+        return used, state.holds, state.undo, state.acked, state.open, days
 
 
 SESSIONS_42 = ("sessions", "0", 42)
@@ -141,8 +138,7 @@ def after_e2() -> Demo:
 
 
 def after_e6() -> Demo:
-    demo = Demo()
-    said = outcome(demo.ask(EDITOR_2, interval_s=3_600))
+    said = outcome((demo := Demo()).ask(EDITOR_2, interval_s=3_600))
     assert ([Held("ED", 2, LAPSE_MS)], []) == (said.held, said.shortfalls)
     return demo
 
@@ -205,8 +201,7 @@ def test_e5_the_same_id_with_another_meaning_is_a_mismatch() -> None:
 
 
 def test_e6_seats_are_held_for_the_interval() -> None:
-    demo = after_e6()
-    assert demo.used("ED") == 2
+    assert after_e6().used("ED") == 2
 
 
 def test_e7_another_host_is_denied_what_is_not_there() -> None:
@@ -346,9 +341,8 @@ def test_time_never_goes_back() -> None:
 def test_a_preview_changes_nothing_and_tells_free_and_held() -> None:
     demo = after_e6()
     before = demo.counters()
-    preview = demo.ask(
-        ("editor", "0", 0), ("users", "0", 0), ("ghost", "0", 0), preview=True
-    ).preview
+    wants = (("editor", "0", 0), ("users", "0", 0), ("ghost", "0", 0))
+    preview = demo.ask(*wants, preview=True).preview
     assert preview is not None
     assert [Offer(0, "ED", 1, 2), Offer(1, "US", 12, 0)] == preview.offers
     assert [each.code for each in preview.shortfalls] == ["FEATURE_NOT_FOUND"]

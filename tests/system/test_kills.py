@@ -153,7 +153,7 @@ def test_kill_of_gateway_and_store_keeps_every_acknowledged_count(
 def test_kill_of_the_store_alone_is_ridden_over(
     tmp_path: Path, processes: Processes, token: str
 ) -> None:
-    """The gateway starts its store again; the request that met the gap is answered or a clean 503."""
+    """The gateway starts its store again; a request that met the gap has a 200 or a clean 503."""
     data_dir = tmp_path / "data"
     run("apply", str(tmp_path / "kills.toml"), "--data-dir", str(data_dir))
     gateway = processes.serve(data_dir=data_dir)

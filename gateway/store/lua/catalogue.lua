@@ -3,7 +3,7 @@
 -- ARGV  1 instance  2 version it was made from (0: none)  3 blob
 --       4 msgpack {line -> expiry_ms}: lines whose expiry came nearer
 --       5 msgpack {metered line ids}  6 msgpack {upstreams newly attached}  7 msgpack {upstreams detached}
--- KEYS  1 cat  2 ledger  3 instances
+-- KEYS  1 cat  2 ledger  3 instances, then open and sealed of each upstream detached
 -- reply the new version, or -(version found) - 1 when another was written meanwhile, or the name of an
 --       upstream that would be detached while usage waits for it; nothing changed in either case
 -- An upstream that is attached starts from this moment: its baseline is what was acked before, less
@@ -19,12 +19,8 @@ if pending then cut = cmsgpack.unpack(pending) end
 for line, at_ms in pairs(cmsgpack.unpack(ARGV[4])) do cut[line] = at_ms end
 
 local lines, upstreams = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6])
-for _, upstream in ipairs(cmsgpack.unpack(ARGV[7])) do
-  for _, line in ipairs(lines) do
-    local tail = line .. '|' .. upstream
-    local waiting = redis.call('HMGET', KEYS[2], 'open|' .. tail, 'sealed|' .. tail)
-    if tonumber(waiting[1] or 0) ~= 0 or tonumber(waiting[2] or 0) ~= 0 then return upstream end
-  end
+for i, upstream in ipairs(cmsgpack.unpack(ARGV[7])) do
+  if redis.call('EXISTS', KEYS[2 + 2 * i], KEYS[3 + 2 * i]) > 0 then return upstream end
 end
 local baselines = {}
 for _, upstream in ipairs(upstreams) do
