@@ -81,7 +81,10 @@ async def _open(
             open_gateway(config, Lifecycle(), forward=False, prelude=prelude)
         )
         url = await stack.enter_async_context(_listening(app))
-        store = Redis(unix_socket_path=str(data_dir / "valkey.sock"))
+        url_of_store = config.redis.url
+        if url_of_store == "embedded":
+            url_of_store = f"unix://{data_dir / 'valkey.sock'}"
+        store = Redis.from_url(url_of_store)
         stack.push_async_callback(store.aclose)
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=20))
         catalogues = Catalogues(store, Scripts(prelude), config.redis.partitions)

@@ -18,6 +18,7 @@ import pytest
 
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.model import Catalogue
+from tests.store.redis_server import DURABLE, redis_server
 from tests.vectors.credentials import attach, keys_of
 from tests.vectors.loader import (
     Played,
@@ -38,9 +39,20 @@ _numbers = itertools.count(1)
 _SIGNED_MEMBERS = ("iat", "instanceId", "requestId")
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(tmp_path_factory.mktemp("vectors")) as opened:
+@pytest.fixture(scope="module", params=["embedded", pytest.param("redis", marks=pytest.mark.slow)])
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """A gateway over the bundled Valkey, and over the oldest Redis that is taken."""
+    directory = tmp_path_factory.mktemp("vectors")
+    if request.param == "embedded":
+        with serving(directory) as opened:
+            yield opened
+        return
+    with (
+        redis_server(directory / "store", *DURABLE) as url,
+        serving(directory, REDIS__URL=url) as opened,
+    ):
         yield opened
 
 

@@ -1,0 +1,90 @@
+"""A server that the user runs: reached by every kind of address, refused when it is too weak."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.core.calls import INCREMENTAL, Verdict
+from gateway.core.errors import GatewayError
+from gateway.core.model import AccessRequest, Catalogue, Host, Line, Model, Want
+from gateway.store.calls import Job
+from gateway.store.opening import open_store
+from gateway.store.server import StoreUnfit
+from tests.store.redis_server import DURABLE, redis_server
+
+
+async def count_once(url: str, data_dir: Path, **more: str) -> None:
+    """Apply a request twice under one id, over a store at `url`."""
+    line = Line(
+        id="L1", feature="f", version="1.0", model=Model.METERED, count=9, capacity=9, undo_ms=1000
+    )
+    async with open_store(url, data_dir, partitions=8, **more) as store:  # type: ignore[arg-type]
+        await store.catalogues.put(Catalogue(id="DEMO", lines=(line,)))
+        index = await store.catalogues.read("DEMO")
+        assert index is not None
+        request = AccessRequest(host=Host("string", "h"), wants=(Want("f", "0", 7),))
+        job = Job(index, index.resolve(request), "x", 60_000, "f", "", "STRING:h", INCREMENTAL)
+        first, second = await store.lane.submit(job), await store.lane.submit(job)
+        assert (first.verdict, second.verdict) == (Verdict.DONE, Verdict.REPLAYED)
+        assert first.outcome == second.outcome
+        acked = await store.client.hget(store.catalogues.keys("DEMO").ledger, "acked|L1")
+        assert acked == b"7"
+        assert await store.reachable()
+
+
+def test_plain_address(tmp_path: Path) -> None:
+    """redis:// of the oldest server that we take."""
+    with redis_server(tmp_path / "store", *DURABLE) as url:
+        asyncio.run(count_once(url, tmp_path))
+
+
+def test_address_with_tls(tmp_path: Path) -> None:
+    """rediss://, its certificate checked."""
+    with redis_server(tmp_path / "store", *DURABLE, tls=True) as url:
+        asyncio.run(count_once(url, tmp_path))
+        with pytest.raises(GatewayError, match="certificate verify failed"):
+            asyncio.run(count_once(url.partition("?")[0], tmp_path))
+
+
+def test_address_of_a_socket(tmp_path: Path) -> None:
+    """unix://."""
+    socket = tmp_path / "s"
+    with redis_server(tmp_path / "store", *DURABLE, "--unixsocket", str(socket)):
+        asyncio.run(count_once(f"unix://{socket}", tmp_path))
+
+
+def test_password_is_used_and_never_told(tmp_path: Path) -> None:
+    """A wrong password is one sentence without it."""
+    with redis_server(tmp_path / "store", *DURABLE) as url:
+        with pytest.raises(GatewayError) as refused:
+            asyncio.run(count_once(url.replace("//", "//:s3cret@"), tmp_path))
+        assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "ack", "why"),
+    [
+        (("--appendonly", "no"), "written", "needs appendonly yes"),
+        ((*DURABLE, "--maxmemory-policy", "allkeys-lru"), "memory", "could be evicted"),
+        (DURABLE, "local", "knows no WAITAOF"),
+        ((*DURABLE, "--replicaof", "127.0.0.1 1"), "memory", "it is a replica"),
+    ],
+)
+def test_weaker_server_than_asked_for_is_refused(
+    tmp_path: Path, settings: tuple[str, ...], ack: str, why: str
+) -> None:
+    """What an answer promises is known before the first one is given."""
+    with (
+        redis_server(tmp_path / "store", *settings) as url,
+        pytest.raises(StoreUnfit, match=why),
+    ):
+        asyncio.run(count_once(url, tmp_path, ack=ack))
+
+
+def test_server_that_syncs_always_is_strong_enough(tmp_path: Path) -> None:
+    """`local` without WAITAOF."""
+    with redis_server(tmp_path / "store", *DURABLE, "--appendfsync", "always") as url:
+        asyncio.run(count_once(url, tmp_path, ack="local"))
