@@ -14,9 +14,12 @@ import msgspec
 from redis.asyncio import Redis
 
 from gateway.core.counters import State
+from gateway.core.usage import Row
 from gateway.store.keys import InstanceKeys
 
 Dump = dict[str, Any]
+
+_decode_rows: Final = msgspec.msgpack.Decoder(tuple[Row, ...]).decode
 
 _CONSUMED: Final = struct.Struct("<ddd24s")
 _COMMANDS: Final = {b"hash": "HGETALL", b"zset": "ZRANGE", b"set": "SMEMBERS", b"string": "GET"}
@@ -51,6 +54,8 @@ def _plain(key: str, value: Any) -> Any:
         )
         return {member.decode(): int(float(score)) for member, score in pairs}
     fields = {field.decode(): text for field, text in value.items()}
+    if ":sealed:" in key:
+        return {"id": fields["id"].decode(), "rows": _decode_rows(fields["rows"])}
     last = key.rpartition(":")[2]
     if last == "holds":
         return {host: _holds(text) for host, text in fields.items()}

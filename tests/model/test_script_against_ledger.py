@@ -3,7 +3,7 @@
 A state machine draws requests, changes of the catalogue, steps of the clock and small accidents,
 over one real store and the real lane, and compares everything after each step. A failure prints the
 steps that lead to it, as short as they could be made, and a line that replays them.
-`GATEWAY_MODEL_EXAMPLES` sets the number of examples; `pytest -m slow` runs ten times the default.
+`GATEWAY_MODEL_EXAMPLES` sets the number of examples; `pytest -m slow` runs five times the default.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from hypothesis.stateful import (
 )
 
 from gateway.core.model import UNITS_MAX, AccessRequest
+from tests.model import outbox
 from tests.model.bench import Bench
 from tests.model.edges import edges_of, moment_ms, undos_of
 from tests.model.laws import check_laws
@@ -148,6 +149,22 @@ class ScriptAgainstLedger(RuleBasedStateMachine):
         self.bench.do(self.world.change(twin, change))
         self.check()
 
+    @rule(data=st.data(), name=twin_names)
+    def seal(self, data: st.DataObject, name: str) -> None:
+        twin = self.world.twins[name]
+        if twin.attached:
+            upstream = data.draw(st.sampled_from(sorted(twin.attached)))
+            self.bench.do(outbox.seal(self.world, twin, upstream))
+            self.check()
+
+    @rule(data=st.data(), name=twin_names, end=st.sampled_from((outbox.settle, outbox.unseal)))
+    def end_what_is_sealed(self, data: st.DataObject, name: str, end: Any) -> None:
+        twin = self.world.twins[name]
+        if twin.sealed:
+            upstream = data.draw(st.sampled_from(sorted(twin.sealed)))
+            self.bench.do(end(self.world, twin, upstream))
+            self.check()
+
     @rule(accident=st.sampled_from(("script flush", "client kill type normal skipme yes")))
     def let_something_happen(self, accident: str) -> None:
         self.bench.do(self.world.command(*accident.split()))
@@ -195,4 +212,4 @@ def test_script_and_specification_agree_on_every_answer_and_every_key(bench: Ben
 
 @pytest.mark.slow
 def test_they_agree_at_length(bench: Bench) -> None:
-    hold_to_each_other(bench, 10 * EXAMPLES)
+    hold_to_each_other(bench, 5 * EXAMPLES)

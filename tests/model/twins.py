@@ -21,6 +21,7 @@ from gateway.core.catalogue import CatalogueIndex, ResolvedWant
 from gateway.core.counters import Day, State, day_of
 from gateway.core.fingerprint import dedupe_id, fingerprint
 from gateway.core.model import AccessRequest, Catalogue, Host, Reset
+from gateway.core.usage import Batch
 from gateway.store.calls import Job
 from gateway.store.catalogues import CatalogueConflict
 from gateway.store.keys import META, InstanceKeys
@@ -93,6 +94,7 @@ class Twin:
     state: State
     ledger: dict[str, int]  # since_ms and baselines: what only a change of the catalogue writes
     names: set[str] = field(default_factory=set)
+    sealed: dict[str, Batch] = field(default_factory=dict)  # by upstream
 
     @property
     def attached(self) -> set[str]:
@@ -136,19 +138,18 @@ class Twin:
                 held[line].lapses_ms = at_ms
 
     def _begin(self, upstream: str, new: Catalogue) -> None:
-        """Record the baseline of an upstream: what was acked, less what still waits for it."""
+        """Record the baseline of an upstream: what was acked, less what it accounts for already."""
         for line in new.lines:
             if line.model.metered:
-                told = self._waiting(upstream, line.id)
+                told = sum(
+                    self.ledger.get(f"{place}|{line.id}|{upstream}", 0)
+                    for place in ("forwarded", "sealed")
+                )
                 self.ledger[f"base|{line.id}|{upstream}"] = self.state.acked.get(line.id, 0) - told
 
-    def waits_for(self, upstream: str, new: Catalogue) -> bool:
-        """Say whether usage of any line waits for an upstream; what sums to 0 does not count."""
-        return any(self._waiting(upstream, line.id) for line in new.lines if line.model.metered)
-
-    def _waiting(self, upstream: str, line: str) -> int:
-        rows = self.state.open.get(upstream, {})
-        return sum(units for row, units in rows.items() if row[0] == line)
+    def waits_for(self, upstream: str) -> bool:
+        """Say whether usage waits for an upstream, also when it comes to nothing."""
+        return bool(self.state.open.get(upstream)) or upstream in self.sealed
 
 
 @dataclass
@@ -201,7 +202,7 @@ class World:
     async def change(self, twin: Twin, change: Change) -> None:
         """Write the next version of a catalogue, in both, or see it refused: usage waits."""
         new = change(twin.index.catalogue, max(self.clock_ms, twin.state.last_ms))
-        if any(twin.waits_for(name, new) for name in twin.attached - _names(new)):
+        if any(twin.waits_for(name) for name in twin.attached - _names(new)):
             with pytest.raises(CatalogueConflict):
                 await self.store.catalogues.put(new)
             return
@@ -240,7 +241,9 @@ class World:
             for name in twin.names:
                 assert found.pop(twin.keys.outcome(dedupe_id(twin.keys.instance, name)))
             assert twin.keys.instance in found[twin.keys.instances]
-            if any(twin.state.open.values()):
+            for name, batch in twin.sealed.items():
+                assert {"id": batch.id, "rows": batch.rows} == found.pop(twin.keys.sealed(name))
+            if any(twin.state.open.values()) or twin.sealed:
                 assert twin.keys.instance in found[twin.keys.dirty]
         for twin in self.twins.values():
             found.pop(twin.keys.instances, None)
