@@ -31,7 +31,7 @@ def is_instance_id(text: str) -> bool:
 
     An id is part of keys and fields of the store: nothing else may become one.
     """
-    return _ID.fullmatch(text) is not None and text.strip("-") != ""
+    return _ID.fullmatch(text) is not None
 
 
 class Model(StrEnum):

@@ -68,6 +68,11 @@ def next_catalogue(current: Catalogue, declared: Catalogue) -> Catalogue:
                 f"{where}, line {line.id}: model cannot change from {before.model} to"
                 f" {line.model}; declare a line of another id"
             )
+        if before is not None and before.feature != line.feature:
+            problems.append(
+                f"{where}, line {line.id}: feature cannot change from {before.feature} to"
+                f" {line.feature}, whose usage it has counted; declare a line of another id"
+            )
         lines[line.id] = replace(line, reset_epoch=_reset_epoch(before, line, current.version + 1))
     if len(lines) > LINES_MAX:
         problems.append(f"{where}: {len(lines)} lines, retired ones included; at most {LINES_MAX}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -48,6 +49,7 @@ class Catalogues:
     _cache: OrderedDict[str, CatalogueIndex] = field(default_factory=OrderedDict)
     _absent: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _reading: dict[str, asyncio.Task[CatalogueIndex | None]] = field(default_factory=dict)
+    _cutting: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _default: str | None = None
 
     def keys(self, instance: str) -> InstanceKeys:
@@ -76,8 +78,10 @@ class Catalogues:
         return await asyncio.shield(reading)
 
     async def _read(self, instance: str) -> CatalogueIndex | None:
-        found = await _answered(self.client.hmget(self.keys(instance).cat, ["version", "blob"]))
-        version, blob = found
+        found = await _answered(
+            self.client.hmget(self.keys(instance).cat, ["version", "blob", "cut"])
+        )
+        version, blob, cut = found
         if blob is None:
             self._cache.pop(instance, None)
             self._absent[instance] = None
@@ -85,6 +89,9 @@ class Catalogues:
                 self._absent.popitem(last=False)
             return None
         self._absent.pop(instance, None)
+        if cut is not None and instance not in self._cutting:
+            walk = self._cutting[instance] = asyncio.create_task(self._resume_cut(instance))
+            walk.add_done_callback(lambda _: self._cutting.pop(instance, None))
         catalogue = msgspec.structs.replace(_decode(blob), version=int(version))
         index = self._cache[instance] = CatalogueIndex(catalogue)
         self._cache.move_to_end(instance)
@@ -130,10 +137,11 @@ class Catalogues:
                 catalogue.id,
                 catalogue.version,
                 _encode(msgspec.structs.replace(catalogue, version=catalogue.version + 1)),
-                _encode(_cut(old, catalogue)),
+                _encode({line.id: line.expires_ms or 0 for line in _reusable(catalogue)}),
                 _encode([line.id for line in catalogue.lines if line.model.metered]),
                 _encode(sorted(now - was)),
                 _encode(sorted(was - now)),
+                _encode(_nearer(old, catalogue)),
             ],
         )
         if isinstance(reply, bytes):
@@ -155,15 +163,26 @@ class Catalogues:
         return written
 
     async def finish_cut(self, instance: str) -> None:
-        """Walk over all holds of an instance until the lines that expire earlier are cut."""
+        """Walk over all holds of an instance until the lines that expire earlier are cut.
+
+        A walk that was broken off is made again by whoever reads the catalogue next.
+        """
         keys = self.keys(instance)
-        cursor = b"0"
+        cursor, version = b"0", b""
         for _ in range(CUT_STEPS_MAX):
-            cursor = await self.scripts.cut.run(
-                self.client, [keys.cat, keys.holds, keys.lapse, keys.due], [instance, cursor]
+            cursor, version = await _answered(
+                self.scripts.cut.run(
+                    self.client,
+                    [keys.cat, keys.holds, keys.lapse, keys.due],
+                    [instance, cursor, version],
+                )
             )
             if cursor == b"0":
                 return
+
+    async def _resume_cut(self, instance: str) -> None:
+        with suppress(Unavailable):  # then whoever reads next walks on
+            await self.finish_cut(instance)
 
     async def instances(self) -> list[str]:
         """List all instances of the store, sorted."""
@@ -181,16 +200,16 @@ async def _answered(call: Awaitable[Any]) -> Any:
         raise Unavailable("The store does not answer", "not_applied") from error
 
 
-def _cut(old: Catalogue, new: Catalogue) -> dict[str, int]:
-    """Find the lines with an expiry that came nearer, or is new: line id -> expiry in ms."""
+def _nearer(old: Catalogue, new: Catalogue) -> list[str]:
+    """Find the lines whose expiry came nearer, or is new."""
     before = {line.id: line.expires_ms for line in old.lines}
-    return {
-        line.id: line.expires_ms
+    return [
+        line.id
         for line in _reusable(new)
         if line.id in before
         and line.expires_ms is not None
         and (before[line.id] is None or line.expires_ms < (before[line.id] or 0))
-    }
+    ]
 
 
 def _reusable(catalogue: Catalogue) -> Iterable[Line]:

@@ -41,7 +41,7 @@ class Strength:
     """What a server was found to be; `weak` lists why it is less than the `ack` level asks."""
 
     version: str
-    fsync_each_call: bool  # `local` needs WAITAOF, because the server does not fsync always
+    fsync_each_call: bool  # each call waits until the disk has it (WAITAOF)
     weak: tuple[str, ...]
 
 
@@ -104,8 +104,10 @@ async def examine(client: Redis, ack: str) -> Strength:
         weak.append(f'ack = "{ack}" needs appendonly yes')
     fsync_each_call = False
     if ack == "local":
-        fsync_each_call = await _fsync_policy(client) != "always"
-        if fsync_each_call and version < WAITAOF_FLOOR:
+        # Asked of every call where the server can tell: what it was set to at the start may change,
+        # and a server that syncs always answers at once.
+        fsync_each_call = version >= WAITAOF_FLOOR
+        if not fsync_each_call and await _fsync_policy(client) != "always":
             weak.append(f'{name} knows no WAITAOF: ack = "local" needs appendfsync always')
     return Strength(name, fsync_each_call, tuple(weak))
 
@@ -113,7 +115,7 @@ async def examine(client: Redis, ack: str) -> Strength:
 async def _fsync_policy(client: Redis) -> str:
     try:
         found: Mapping[Any, Any] = await client.config_get("appendfsync")
-    except ResponseError:  # CONFIG may be forbidden: then every call waits for the disk itself
+    except ResponseError:  # CONFIG may be forbidden
         return "unknown"
     return str(found.get("appendfsync", "unknown"))
 

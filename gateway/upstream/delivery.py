@@ -19,8 +19,9 @@ import structlog
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.errors import Unavailable
 from gateway.core.model import Attachment
-from gateway.core.ports import Answer, Outbox, Route, Step, Verdict
-from gateway.core.usage import Batch, choose_rows
+from gateway.core.ports import Answer, Outbox, Refusal, Route, Step, Verdict
+from gateway.core.usage import Batch, Row, choose_rows
+from gateway.core.versions import is_version, version_key
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.leases import Lease
 
@@ -29,6 +30,8 @@ READ_ROWS_MAX: Final = 20_000  # open rows looked at for one batch
 STOPPED_PROBE_S: Final = 300.0
 
 _log: Final = structlog.get_logger("gateway.forward")
+
+Feature = tuple[str, tuple[int, ...]]  # name and version, as an upstream names what it refuses
 
 
 class Progress(StrEnum):
@@ -67,6 +70,8 @@ class Delivery:
     # By instance and upstream: why its lane stands; the batch that was granted and not yet settled.
     _blocks: dict[tuple[str, str], Block] = field(default_factory=dict)
     _granted: dict[tuple[str, str], str] = field(default_factory=dict)
+    # By instance and upstream: features that were refused, and until when they stay out of batches.
+    _refused: dict[tuple[str, str], dict[Feature, Block]] = field(default_factory=dict)
 
     def breaker(self, upstream: str) -> Breaker:
         """Give the breaker of an upstream."""
@@ -77,6 +82,8 @@ class Delivery:
         block = self._blocks.get((instance, upstream))
         if block is not None:
             return block.reason
+        for each in self._refused.get((instance, upstream), {}).values():
+            return each.reason
         if upstream in self._stopped:
             return self._stopped[upstream]
         return "upstream does not answer" if self.breaker(upstream).failures else ""
@@ -84,11 +91,17 @@ class Delivery:
     def blocked_wait_s(self, upstream: str) -> float | None:
         """Give how long until the first blocked lane of an upstream is tried; None: none is."""
         ends = [block.until_s for (_, name), block in self._blocks.items() if name == upstream]
+        for (_, name), refused in self._refused.items():
+            if name == upstream:
+                ends += [block.until_s for block in refused.values()]
         return max(0.0, min(ends) - self.monotonic_s()) if ends else None
 
     def unblock(self) -> None:
         """Let blocked lanes and stopped upstreams be tried at once, as after a restart."""
         now_s = self.monotonic_s()
+        for refused in self._refused.values():
+            for feature, block in refused.items():
+                refused[feature] = Block(block.reason, now_s)
         for key, block in self._blocks.items():
             self._blocks[key] = Block(block.reason, now_s)
         for upstream in self._stopped:
@@ -125,7 +138,7 @@ class Delivery:
                 if isinstance(found, Progress):
                     return found
                 batch = found
-            ended = await self._deliver(lease, route, batch)
+            ended = await self._deliver(lease, route, index, batch)
             if ended is not None:
                 return ended
             if last and not to_the_end:
@@ -141,8 +154,12 @@ class Delivery:
         """
         instance = index.catalogue.id
         rows = await self.outbox.open_rows(instance, route.name, READ_ROWS_MAX)
+        refused = self._still_refused(instance, route.name)
+        allowed = [row for row in rows if _feature(index, row) not in refused]
+        if rows and not allowed:
+            return Progress.BLOCKED, False
         choice = choose_rows(
-            rows,
+            allowed,
             index.line,
             features_max=route.features_max,
             rows_max=route.rows_max,
@@ -159,14 +176,16 @@ class Delivery:
         step, sealed = await self.outbox.seal(lease.holder, batch)
         if step is Step.DONE:
             _tell("batch_sealed", batch, rows=len(batch.rows), units=_units(batch))
-        everything = step is Step.DONE and set(choice.rows) == set(rows)
+        everything = step is Step.DONE and set(choice.rows) == set(allowed)
         return sealed or Progress.MORE, everything  # nothing sealed: the lease is lost
 
-    async def _deliver(self, lease: Lease, route: Route, batch: Batch) -> Progress | None:
+    async def _deliver(
+        self, lease: Lease, route: Route, index: CatalogueIndex, batch: Batch
+    ) -> Progress | None:
         """Bring a sealed batch as far as it goes now; None when the next one may follow."""
         granted = self._granted.get((batch.instance, batch.upstream)) == batch.id
         if granted or not batch.body:  # without a body its rows net to nothing
-            return await self._settle(lease, batch)
+            return await self._settle(lease, index, batch)
         breaker = self.breaker(route.name)
         if not breaker.admit(self.monotonic_s()):
             return Progress.LATER
@@ -184,16 +203,18 @@ class Delivery:
             await self.outbox.clear_attempt(lease.holder, batch)
             breaker.give_back(self.monotonic_s())
             return Progress.MORE
-        return await self._follow(lease, batch, await route.sender.send(batch))
+        return await self._follow(lease, index, batch, await route.sender.send(batch))
 
-    async def _follow(self, lease: Lease, batch: Batch, verdict: Verdict) -> Progress | None:
+    async def _follow(
+        self, lease: Lease, index: CatalogueIndex, batch: Batch, verdict: Verdict
+    ) -> Progress | None:
         """Do what the upstream's answer asks for; the first lines decide what the store notes."""
         match verdict.answer:
             case Answer.GRANTED:
                 self._answers(batch.upstream)
                 # Should the store fail now, the next visit need not ask again what is known.
                 self._granted[batch.instance, batch.upstream] = batch.id
-                return await self._settle(lease, batch)
+                return await self._settle(lease, index, batch)
             case Answer.UNKNOWN:
                 return self._fails(batch, verdict)
             case Answer.NOT_APPLIED:
@@ -202,23 +223,32 @@ class Delivery:
             case Answer.STOPPED:
                 await self._clear(lease, batch)
                 return self._stops(batch, verdict)
-            case Answer.REFUSED | Answer.INVALID:
-                if verdict.answer is Answer.REFUSED:
-                    # Under this id the upstream would only say again what it said now.
-                    await self.outbox.unseal(lease.holder, batch)
-                else:
-                    await self._clear(lease, batch)
+            case Answer.REFUSED:
+                # Under this id the upstream would only say again what it said now.
+                await self.outbox.unseal(lease.holder, batch)
+                self._answers(batch.upstream)
+                reason = f"{verdict.answer}: {verdict.why}"
+                if self._leave_out(index, batch, verdict, reason):
+                    return None  # the rest goes at once, under a new id
+                return self._block(batch.instance, batch.upstream, reason, batch)
+            case Answer.INVALID:
+                await self._clear(lease, batch)
                 self._answers(batch.upstream)
                 reason = f"{verdict.answer}: {verdict.why}"
                 return self._block(batch.instance, batch.upstream, reason, batch)
 
-    async def _settle(self, lease: Lease, batch: Batch) -> Progress | None:
+    async def _settle(self, lease: Lease, index: CatalogueIndex, batch: Batch) -> Progress | None:
         step = await self.outbox.settle(lease.holder, batch)
         self._granted.pop((batch.instance, batch.upstream), None)
         if step is Step.LEASE_LOST:
             _tell("settle_refused", batch, level="warning")
             return Progress.MORE
-        if self._blocks.pop((batch.instance, batch.upstream), None) is not None:
+        key = (batch.instance, batch.upstream)
+        refused = self._refused.get(key, {})
+        taken = [feature for row in batch.rows if (feature := _feature(index, row)) in refused]
+        for feature in taken:
+            refused.pop(feature, None)
+        if self._blocks.pop(key, None) is not None or taken:
             _tell("lane_freed", batch)
         _tell("batch_settled", batch, rows=len(batch.rows), units=_units(batch))
         return None
@@ -250,8 +280,31 @@ class Delivery:
         if self.breaker(upstream).succeed():
             _log.info("upstream_back", upstream=upstream)
 
+    def _leave_out(
+        self, index: CatalogueIndex, batch: Batch, verdict: Verdict, reason: str
+    ) -> bool:
+        """Keep the features that the upstream named out of batches for a while; False: none is
+        ours.
+        """
+        sent = {_feature(index, row) for row in batch.rows}
+        named = {feature for each in verdict.refused for feature in sent if _names(each, feature)}
+        block = Block(reason, self.monotonic_s() + self.blocked_retry_s)
+        refused = self._refused.setdefault((batch.instance, batch.upstream), {})
+        if not named <= refused.keys():
+            _tell("features_refused", batch, level="error", why=verdict.why)
+        refused.update((feature, block) for feature in named)
+        return bool(named)
+
+    def _still_refused(self, instance: str, upstream: str) -> set[Feature]:
+        refused = self._refused.get((instance, upstream), {})
+        return {each for each, block in refused.items() if block.until_s > self.monotonic_s()}
+
     def _block(
-        self, instance: str, upstream: str, reason: str, batch: Batch | None = None
+        self,
+        instance: str,
+        upstream: str,
+        reason: str,
+        batch: Batch | None = None,
     ) -> Progress:
         before = self._blocks.get((instance, upstream))
         until_s = self.monotonic_s() + self.blocked_retry_s
@@ -267,6 +320,17 @@ class Delivery:
 def _tell(event: str, batch: Batch, *, level: str = "info", **facts: object) -> None:
     facts = {"instance": batch.instance, "upstream": batch.upstream, "batch": batch.id} | facts
     getattr(_log, level)(event, **facts)
+
+
+def _names(refusal: Refusal, feature: Feature) -> bool:
+    """Say whether a refusal names a feature; one without a version means all of them."""
+    version = version_key(refusal.version) if is_version(refusal.version) else feature[1]
+    return feature == (refusal.name, version)
+
+
+def _feature(index: CatalogueIndex, row: Row) -> Feature:
+    line = index.line.get(row.line)
+    return (line.feature, version_key(line.version)) if line else ("", ())
 
 
 def _units(batch: Batch) -> int:

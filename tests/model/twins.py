@@ -117,15 +117,18 @@ class Twin:
             self.names.add(asked.name)
         return reply
 
-    def adopt(self, new: Catalogue) -> None:
-        """Take another catalogue into force: holds on lines that expire earlier lapse earlier."""
+    def adopt(self, new: Catalogue, now_ms: int) -> None:
+        """Take another catalogue into force: holds on lines that expire earlier lapse earlier.
+
+        An expiry in the past means now: what is past is recorded, and stays so.
+        """
         old = {line.id: line.expires_ms for line in self.index.catalogue.lines}
         for line in new.lines:
             at_ms, before_ms = line.expires_ms, old.get(line.id)
             if at_ms is None or not line.model.reusable or line.id not in old:
                 continue
             if before_ms is None or at_ms < before_ms:
-                self._cut(line.id, at_ms)
+                self._cut(line.id, max(at_ms, now_ms))
         for upstream in new.upstreams:
             if upstream.name not in self.attached:
                 self._begin(upstream.name, new)
@@ -172,7 +175,7 @@ class World:
                 State(),
                 {"since_ms": self.clock_ms},
             )
-            twin.adopt(written)
+            twin.adopt(written, self.clock_ms)
             self.twins[name] = twin
 
     async def set_clock(self, clock_ms: int) -> None:
@@ -206,7 +209,8 @@ class World:
             with pytest.raises(CatalogueConflict):
                 await self.store.catalogues.put(new)
             return
-        twin.adopt(await self.store.catalogues.put(new))
+        now_ms = max(self.clock_ms, twin.state.last_ms)
+        twin.adopt(await self.store.catalogues.put(new), now_ms)
 
     async def ask(self, asked: Iterable[Asked]) -> None:
         """Send requests together; each answer has to be the one of one after another."""

@@ -53,6 +53,7 @@ class Parent:
 
     ring: KeyRing | None = None  # None: tokens are not looked at
     faults: list[str] = field(default_factory=list)
+    unwanted: set[str] = field(default_factory=set)  # features refused until taken out of here
     posts: list[tuple[str, bytes]] = field(default_factory=list)  # id and body, as they came
     paths: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -110,6 +111,11 @@ class Parent:
         self, fault: str, batch: str, body: bytes, writer: asyncio.StreamWriter
     ) -> bool:
         applies, status, headers, answer = ANSWERS.get(fault, (True, 200, {}, b""))
+        named = [each for each in json.loads(body)["features"] if each["name"] in self.unwanted]
+        if named and not fault:
+            code = {"code": "FEATURE_COUNT_INSUFFICIENT"}
+            refusal = {"features": [], "statusList": [{**code, **each} for each in named]}
+            applies, fault, answer = False, "unwanted", json.dumps(refusal).encode()
         if not fault and not self._trusts(self.tokens[-1]):
             applies, status = False, 401
         if fault == "hang":
@@ -124,7 +130,7 @@ class Parent:
                 self.busy += 1
         if fault == "drop applied":
             return False
-        if status == 200 and fault not in ANSWERS:
+        if status == 200 and fault not in ANSWERS and fault != "unwanted":
             answer = json.dumps(GRANT).encode()
         lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(answer)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]

@@ -105,13 +105,40 @@ def test_a_batch_that_is_not_taken_is_tried_again_later(tmp_path: Path, fault: s
             await eventually(lambda: works.parent.total["sessions"] == 42)
             assert works.clock.now_s - started_s >= 3_600
             assert await forwarder.stop() == []
-        assert [each["event"] for each in logs if each["log_level"] == "error"] == ["lane_blocked"]
+        alarm = "features_refused" if fault == "refused" else "lane_blocked"
+        assert [each["event"] for each in logs if each["log_level"] == "error"] == [alarm]
         assert len([each for each in logs if each["event"] == "lane_freed"]) == 1
         assert dict(works.parent.total) == {"sessions": 42, "users": 5}
         assert works.parent.two_faced == []
         ids = {id_ for id_, body in works.parent.posts if b"sessions" in body}
         # A parent of ours remembers a refusal with the id: only a new id can be granted.
         assert len(ids) == (2 if fault == "refused" else 1)
+
+    at_works(tmp_path, story)
+
+
+def test_a_refused_feature_waits_alone_and_the_rest_goes_at_once(tmp_path: Path) -> None:
+    async def story(works: Works) -> None:
+        await works.provision()
+        works.parent.unwanted = {"sessions"}
+        with capture_logs() as logs:
+            forwarder = works.forwarder()
+            started_s = works.clock.now_s
+            forwarder.start()
+            await works.use("sessions", 42)
+            await works.use("users", 5)
+            await eventually(lambda: works.parent.total["users"] == 5)
+            await works.use("users", 2)
+            await eventually(lambda: works.parent.total["users"] == 7)
+            assert works.clock.now_s - started_s < 3_600
+            works.parent.unwanted = set()
+            await eventually(lambda: works.parent.total["sessions"] == 42)
+            assert works.clock.now_s - started_s >= 3_600
+            assert await forwarder.stop() == []
+        alarms = [each["event"] for each in logs if each["log_level"] == "error"]
+        assert alarms == ["features_refused"]
+        assert dict(works.parent.total) == {"sessions": 42, "users": 7}
+        assert works.parent.two_faced == []
 
     at_works(tmp_path, story)
 

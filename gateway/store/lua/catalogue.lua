@@ -1,7 +1,7 @@
 -- Writes the next version of a catalogue.
 --
 -- ARGV  1 instance  2 version it was made from (0: none)  3 blob
---       4 msgpack {line -> expiry_ms}: lines whose expiry came nearer
+--       4 msgpack {line -> expiry_ms or 0}: all reusable lines  8 msgpack {lines whose expiry came nearer}
 --       5 msgpack {metered line ids}  6 msgpack {upstreams newly attached}  7 msgpack {upstreams detached}
 -- KEYS  1 cat  2 ledger  3 instances, then open and sealed of each upstream detached
 -- reply the new version, or -(version found) - 1 when another was written meanwhile, or the name of an
@@ -13,10 +13,19 @@ local clock_ms = now()
 local found = tonumber(redis.call('HGET', KEYS[1], 'version') or 0)
 if found ~= tonumber(ARGV[2]) then return -found - 1 end
 
-local cut = {}
+-- A hold lapses no earlier than now: what is past is recorded, and stays so. A cut that is still
+-- pending follows the new catalogue, or it would reach holds that were granted under it.
+local now_ms = math.max(clock_ms, tonumber(redis.call('HGET', KEYS[2], 'last_ms') or 0))
+local expiries, cut = cmsgpack.unpack(ARGV[4]), {}
+local function cut_to(line)
+  local at_ms = expiries[line] or 0
+  if at_ms > 0 then cut[line] = math.max(at_ms, now_ms) end
+end
 local pending = redis.call('HGET', KEYS[1], 'cut')
-if pending then cut = cmsgpack.unpack(pending) end
-for line, at_ms in pairs(cmsgpack.unpack(ARGV[4])) do cut[line] = at_ms end
+if pending then
+  for line in pairs(cmsgpack.unpack(pending)) do cut_to(line) end
+end
+for _, line in ipairs(cmsgpack.unpack(ARGV[8])) do cut_to(line) end
 
 local lines, upstreams = cmsgpack.unpack(ARGV[5]), cmsgpack.unpack(ARGV[6])
 for i, upstream in ipairs(cmsgpack.unpack(ARGV[7])) do
@@ -39,6 +48,8 @@ for _, each in ipairs(baselines) do redis.call('HSET', KEYS[2], each[1], each[2]
 redis.call('HSET', KEYS[1], 'version', found + 1, 'blob', ARGV[3])
 if next(cut) then
   redis.call('HSET', KEYS[1], 'cut', cmsgpack.pack(cut))
+else
+  redis.call('HDEL', KEYS[1], 'cut')
 end
 redis.call('SADD', KEYS[3], ARGV[1])
 return found + 1
