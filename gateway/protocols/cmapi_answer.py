@@ -240,6 +240,9 @@ def _in_order(request: AccessRequest, entries: Collection[EntryKey]) -> Collecti
         return entries
     if not request.wants:
         return sorted(entries)
+    # As the ledger gives them, but where what is consumed and what is held are asked for in turn.
+    if [name for name, _ in entries] == list(dict.fromkeys(want.name for want in request.wants)):
+        return entries
     place: dict[str, int] = {}
     for at, want in enumerate(request.wants):
         place.setdefault(want.name, at)
@@ -247,7 +250,9 @@ def _in_order(request: AccessRequest, entries: Collection[EntryKey]) -> Collecti
 
 
 def _status_list(request: AccessRequest, shortfalls: list[Shortfall]) -> list[dict[str, str]]:
-    status = []
+    status: list[dict[str, str]] = []
+    if not shortfalls:
+        return status
     for short in sorted(shortfalls, key=lambda each: each.want):
         want = request.wants[short.want]
         said = _MESSAGES[short.code].format(name=want.name, version=want.version)

@@ -45,8 +45,7 @@ class Kind(Enum):
     PREVIEW = "preview_request"
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(msgspec.Struct, frozen=True):
     """What arrived: the instance as named in the path, headers that matter, the raw body."""
 
     kind: Kind
@@ -57,8 +56,7 @@ class Posted:
     idempotency_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """What goes back, with status 200. `at_ms` is the transaction time; the first one's on a
     replay.
     """
@@ -90,7 +88,7 @@ class Access:
     forwarder_retention_ms: int = 30 * 86_400_000
 
     async def serve(self, posted: Posted, request_id: str) -> Answer:
-        """Answer one posted request. `request_id` is ours: 22 characters of base64url, random.
+        """Answer one posted request. `request_id` is ours: 22 characters of base64url, unique.
 
         Raises what SEMANTICS 10 names, in its order: credential, role, body, idempotency, store.
         A retry of the same request under the same id is always safe.
@@ -107,7 +105,7 @@ class Access:
             reply = await self.lane.submit(job)
             if reply.verdict is not Verdict.STALE:
                 return self._answer(
-                    posted.kind, caller.index, request, reply, idempotency_id or request_id
+                    posted.kind, caller.index, request, reply, idempotency_id, request_id
                 )
             # Read again and judge the credential again: its key may have been revoked.
             await self.credentials.catalogues.read(caller.index.catalogue.id)
@@ -125,18 +123,19 @@ class Access:
     ) -> Job:
         index = caller.index
         if idempotency_id is None:
-            name, ttl_ms, echo = request_id, OWN_ID_TTL_MS, ""
+            # Nobody else has this id, so it can never come with another meaning.
+            name, ttl_ms, meaning, echo = request_id, OWN_ID_TTL_MS, "", ""
         else:
             name = dedupe_id(index.catalogue.id, idempotency_id)
             ttl_ms = self.forwarder_retention_ms if caller.forwarder else self.retention_ms
-            echo = write_echo(request)
+            meaning, echo = fingerprint(request).hex(), write_echo(request)
         flags = (INCREMENTAL if request.incremental else 0) | (PARTIAL if request.partial else 0)
         return Job(
             index,
             index.resolve(request),
             name,
             ttl_ms,
-            fingerprint(request).hex(),
+            meaning,
             echo,
             request.host.canonical,
             flags,
@@ -148,7 +147,8 @@ class Access:
         index: CatalogueIndex,
         request: AccessRequest,
         reply: Reply,
-        answer_id: str,
+        idempotency_id: str | None,
+        request_id: str,
     ) -> Answer:
         if reply.verdict is Verdict.MISMATCH:
             raise IdempotencyMismatch("The idempotency id was used for another request")
@@ -161,8 +161,9 @@ class Access:
             request = read_echo(reply.echo)
         body = encode_access(index, request, outcome)
         if kind is Kind.SIGNED:
-            body = self._signed(index, body, answer_id)
-        replayed = reply.verdict is Verdict.REPLAYED
+            body = self._signed(index, body, idempotency_id or request_id)
+        # Under an id of ours only the lane's own re-sending is replayed: the client sees it first.
+        replayed = reply.verdict is Verdict.REPLAYED and idempotency_id is not None
         return Answer(body, outcome.at_ms, replayed, kind is Kind.SIGNED)
 
     def _signed(self, index: CatalogueIndex, body: bytes, answer_id: str) -> bytes:

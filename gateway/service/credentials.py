@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.errors import Forbidden, Unauthorized
 from gateway.core.keyring import KeyRing
@@ -23,13 +25,12 @@ from gateway.store.catalogues import Catalogues
 
 TOKENS_MAX: Final = 50_000  # verified tokens kept; the least lately used goes first
 DEFAULT_INSTANCE: Final = "~"
-NO_INSTANCE: Final = "-"  # stands for names that no instance can have
+NO_INSTANCE: Final = "~"  # stands for names that no instance can have; itself one of them
 _NOBODY: Final = KeyRing(())
 _BEARER: Final = "bearer "
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """A verified caller: the instance it speaks for and what its credential brought."""
 
     index: CatalogueIndex
@@ -95,6 +96,11 @@ class Credentials:
             version = index.catalogue.version if index else 0
             if await self.catalogues.changed(instance, version):
                 caller = judge(await self.catalogues.read(instance))
+        if caller is None and named == DEFAULT_INSTANCE:
+            # Perhaps it means another one now: what was read before may have said so wrongly.
+            meant = await self.catalogues.default()
+            if meant not in (None, instance):
+                caller = judge(await self.catalogues.get(meant or NO_INSTANCE))
         if caller is None:
             raise Unauthorized
         return caller

@@ -14,16 +14,15 @@ import msgspec
 from gateway.core.calendar import Calendar
 from gateway.core.calls import PREVIEW, Reply, Verdict
 from gateway.core.catalogue import CatalogueIndex, ResolvedWant
-from gateway.core.model import Grant, Held, Offer, Outcome, Preview, Shortfall
+from gateway.core.model import Outcome, Preview
 from gateway.store.keys import InstanceKeys
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder().decode
 
 
-@dataclass(slots=True)
-class Job:
-    """A resolved request on its way to the script; `dedupe_id` is "" for a preview.
+class Job(msgspec.Struct):
+    """A resolved request on its way to the script; `dedupe_id` is "" for a preview, `fingerprint`
+    for an id that cannot come with two meanings.
 
     A job without wants or id that says `sweep_only` has the instance's lapses swept, nothing else.
     """
@@ -41,7 +40,10 @@ class Job:
     @property
     def work(self) -> int:
         """The work it is for the script, in candidate lines."""
-        return 1 + sum(table.rows * len(units) for table, units in self.wants)
+        work = 1
+        for table, units in self.wants:
+            work += table.rows * len(units)
+        return work
 
 
 @dataclass(slots=True)
@@ -98,50 +100,54 @@ def encode_call(jobs: list[tuple[Job, Frame]]) -> tuple[list[str], bytes]:
 
 def decode_reply(text: bytes, jobs: list[tuple[Job, Frame]]) -> tuple[int, list[Reply]]:
     """Read a reply: the store's clock in ms, and for each job what became of it."""
-    clock_ms, answers, sweeps = _decode(text)
+    said = _decode_said(text)
     replies: list[Reply] = []
     context_at: dict[int, int] = {}
-    at = 0
+    answers = iter(said.answers)
     for job, frame in jobs:
         context = context_at.setdefault(id(frame), len(context_at))
         if job.sweep_only:
-            replies.append(_swept(sweeps[context]))
+            answer = said.sweeps[context]
+            done = answer.verdict is Verdict.DONE
+            replies.append(Reply(Verdict.DONE) if done else _reply(answer, job))
         else:
-            replies.append(_reply(answers[at], job.flags))
-            at += 1
-    return clock_ms, replies
+            replies.append(_reply(next(answers), job))
+    return said.clock_ms, replies
 
 
-def _swept(answer: list[Any]) -> Reply:
-    return Reply(Verdict.DONE) if answer[0] == Verdict.DONE else _reply(answer, 0)
+class _Answer(msgspec.Struct, array_like=True):
+    """What became of a job; how many of the two further values there are depends on the verdict."""
+
+    verdict: Verdict
+    first: msgspec.Raw = msgspec.Raw()
+    second: msgspec.Raw = msgspec.Raw()
 
 
-def _reply(answer: list[Any], flags: int) -> Reply:
-    verdict = answer[0]
-    if verdict == Verdict.DONE:
-        if flags & PREVIEW:
-            at_ms, shortfalls, offers = answer[1]
-            offered = [Offer(*each) for each in offers]
-            return Reply(Verdict.DONE, preview=Preview(at_ms, _shortfalls(shortfalls), offered))
-        return Reply(Verdict.DONE, outcome=_outcome(answer[1]))
-    if verdict == Verdict.REPLAYED:
-        return Reply(Verdict.REPLAYED, outcome=_outcome(answer[1]), echo=answer[2])
-    if verdict == Verdict.STALE:
-        return Reply(Verdict.STALE, version=answer[1])
-    if verdict == Verdict.CALENDAR:
-        return Reply(Verdict.CALENDAR, from_ms=answer[1], now_ms=answer[2])
-    return Reply(Verdict(verdict))
+class _Said(msgspec.Struct, array_like=True):
+    clock_ms: int
+    answers: list[_Answer]
+    sweeps: list[_Answer]
 
 
-def _outcome(said: list[Any]) -> Outcome:
-    at_ms, shortfalls, grants, held = said
-    return Outcome(
-        at_ms,
-        _shortfalls(shortfalls),
-        [Grant(*each) for each in grants],
-        [Held(*each) for each in held],
-    )
+_decode_said: Final = msgspec.msgpack.Decoder(_Said).decode
+_decode_outcome: Final = msgspec.msgpack.Decoder(Outcome).decode
+_decode_preview: Final = msgspec.msgpack.Decoder(Preview).decode
+_decode_int: Final = msgspec.msgpack.Decoder(int).decode
+_decode_str: Final = msgspec.msgpack.Decoder(str).decode
 
 
-def _shortfalls(said: list[Any]) -> list[Shortfall]:
-    return [Shortfall(*each) for each in said]
+def _reply(answer: _Answer, job: Job) -> Reply:
+    verdict = answer.verdict
+    if verdict is Verdict.DONE:
+        if job.flags & PREVIEW:
+            return Reply(verdict, preview=_decode_preview(answer.first))
+        return Reply(verdict, outcome=_decode_outcome(answer.first))
+    if verdict is Verdict.REPLAYED:
+        outcome, echo = _decode_outcome(answer.first), _decode_str(answer.second)
+        return Reply(verdict, outcome=outcome, echo=echo)
+    if verdict is Verdict.STALE:
+        return Reply(verdict, version=_decode_int(answer.first))
+    if verdict is Verdict.CALENDAR:
+        from_ms, now_ms = _decode_int(answer.first), _decode_int(answer.second)
+        return Reply(verdict, from_ms=from_ms, now_ms=now_ms)
+    return Reply(verdict)

@@ -16,9 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as StoreConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import MasterDownError, NoScriptError, ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from gateway.core.calendar import DAY_MS, make_calendar
@@ -37,8 +38,7 @@ PAUSE_S: Final = 0.01  # between tries while the store is away, doubling
 PAUSE_S_MAX: Final = 0.2
 
 
-@dataclass(slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, eq=False):
     job: Job
     deadline_s: float
     future: asyncio.Future[Reply]
@@ -121,6 +121,7 @@ class Lane:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            await asyncio.sleep(0)  # who is ready to submit comes along: fuller calls are cheaper
             batch = self._take()
             try:
                 await self._serve(batch)
@@ -152,6 +153,7 @@ class Lane:
         loop = asyncio.get_running_loop()
         pause_s = PAUSE_S
         trouble = "The store did not answer in time"
+        script_unknown = False
         while batch:
             late = [waiting for waiting in batch if waiting.deadline_s <= loop.time()]
             for waiting in late:
@@ -159,14 +161,20 @@ class Lane:
                 _fail(waiting, trouble, "unknown" if waiting.sent else "not_applied")
             if not batch:
                 return
+            deadline_s = min(each.deadline_s for each in batch)
             try:
-                replies = await self._call(batch, min(each.deadline_s for each in batch))
+                if script_unknown:
+                    await self._load_script(deadline_s)
+                    script_unknown = False
+                replies = await self._call(batch, deadline_s)
             except NoScriptError:
-                await self._load_script()
+                script_unknown = True
                 continue
             except RedisError as error:
                 if refused(error):
                     trouble = f"The store refuses to write: {str(error)[:100]}"
+                    if isinstance(error, (ReadOnlyError, MasterDownError)):
+                        await self._disconnect()  # under the same address there may be a primary
                 elif isinstance(error, (StoreConnectionError, StoreTimeoutError)):
                     await self._disconnect()
                 else:
@@ -177,17 +185,21 @@ class Lane:
                 batch = self._settle(batch, replies)
                 continue
             if self.revive is not None and self._connection is None:
-                await self._try_revive()
+                await self._try_revive(deadline_s)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 2, PAUSE_S_MAX)
 
     def _settle(self, batch: list[_Waiting], replies: list[Reply]) -> list[_Waiting]:
         """Hand out replies; return the jobs that have to be called again, in their order."""
         again: list[_Waiting] = []
+        told: set[tuple[str, int]] = set()  # instances whose calendar has been made anew
         for waiting, reply in zip(batch, replies, strict=True):
             if reply.verdict is Verdict.CALENDAR and waiting.calendars < CALENDARS_MAX:
                 waiting.calendars += 1
-                self._frame(waiting.job.index, reply.from_ms, reply.now_ms)
+                index = waiting.job.index
+                if (index.catalogue.id, reply.from_ms) not in told:
+                    told.add((index.catalogue.id, reply.from_ms))
+                    self._frame(index, reply.from_ms, reply.now_ms)
                 again.append(waiting)
             elif reply.verdict is Verdict.CALENDAR:
                 outcome: Applied = "unknown" if waiting.sent else "not_applied"
@@ -283,15 +295,17 @@ class Lane:
             )
         return self._connection
 
-    async def _load_script(self) -> None:
-        connection = await self._connected()
-        await connection.send_command("SCRIPT", "LOAD", self.script.text)
-        await connection.read_response()
+    async def _load_script(self, deadline_s: float) -> None:
+        async with asyncio.timeout_at(deadline_s):
+            connection = await self._connected()
+            await connection.send_command("SCRIPT", "LOAD", self.script.text)
+            await connection.read_response()
 
-    async def _try_revive(self) -> None:
+    async def _try_revive(self, deadline_s: float) -> None:
         assert self.revive is not None  # noqa: S101 - the caller has looked
         with suppress(Exception):  # it is tried again until the jobs' deadline
-            await self.revive()
+            async with asyncio.timeout_at(deadline_s):
+                await self.revive()
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

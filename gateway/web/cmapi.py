@@ -6,8 +6,6 @@ service) and the headers of an answer. Source: SEMANTICS 8 and 10, INTERFACE 4.
 
 from __future__ import annotations
 
-import secrets
-
 import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
@@ -17,6 +15,7 @@ from gateway.core.moments import iso
 from gateway.protocols import problem
 from gateway.service.access import Access, Kind, Posted
 from gateway.web.bodies import ClientGone, Headers, Limits, read_body
+from gateway.web.request_ids import RequestIds
 
 BASE = "/api/1.0/instances/{instance}"
 _log = structlog.get_logger("gateway.access")
@@ -39,9 +38,10 @@ class AccessEndpoint:
 
     def __init__(self, kind: Kind, access: Access, limits: Limits) -> None:
         self.kind, self.access, self.limits = kind, access, limits
+        self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request_id = secrets.token_urlsafe(16)
+        request_id = self._ids.next()
         try:
             start, body = await self._answer(scope, receive, request_id)
         except ClientGone:
@@ -54,19 +54,20 @@ class AccessEndpoint:
                     outcome=error.outcome,
                     reason=error.message,
                 )
-            start, body = _start(*problem.render(error)[:2], request_id), problem.render(error)[2]
+            status, headers, body = problem.render(error)
+            start = _start(status, headers, request_id)
         except Exception:
             _log.exception("unexpected", request_id=request_id, kind=self.kind.value)
             status, headers, body = problem.render_internal(request_id)
             start = _start(status, headers, request_id)
-        start["headers"].append((b"content-length", str(len(body)).encode()))
+        start["headers"].append((b"content-length", b"%d" % len(body)))
         await send(start)
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(
         self, scope: Scope, receive: Receive, request_id: str
     ) -> tuple[Message, bytes]:
-        headers = Headers.of(scope)
+        headers = Headers(scope)
         body = await read_body(receive, headers.content_length, self.limits)
         posted = Posted(
             kind=self.kind,

@@ -154,6 +154,8 @@ class _Connection(TCPServer):
                 return
             if self._head:
                 event, self._head = RawData(self._head + data), b""
+            elif not data:
+                return  # the end of an answer of known length has no bytes
         elif self._head:
             head, self._head = RawData(self._head), b""
             await super().protocol_send(head)

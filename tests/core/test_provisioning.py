@@ -282,6 +282,10 @@ CANNOT = [
         INSTANCE + LINE.replace("metered", "concurrent"),
         "instance I, line L1: model cannot change from metered to concurrent",
     ),
+    (
+        INSTANCE + LINE.replace('"f"', '"g"'),
+        "instance I, line L1: feature cannot change from f to g",
+    ),
     (INSTANCE + "timezone = 'Asia/Tokyo'\n" + LINE, "an instance that has counted keeps its time"),
     (
         INSTANCE + LINE + KEY + KEY.replace("k1", "k2"),

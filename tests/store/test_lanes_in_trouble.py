@@ -6,7 +6,9 @@ import asyncio
 import os
 import random
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,6 +145,37 @@ def test_a_full_store_applies_nothing(tmp_path: Path) -> None:
         assert (reply.verdict, units_of(reply)) == (Verdict.DONE, 5)
 
     play(tmp_path, scene, deadline_s=0.2)
+
+
+def test_a_store_that_hangs_is_not_waited_for_beyond_the_deadline(tmp_path: Path) -> None:
+    async def scene(bench: Bench) -> None:
+        assert units_of(await bench.store.lane.submit(bench.job())) == 1
+        info: Any = await bench.store.client.info("server")
+        os.kill(info["process_id"], signal.SIGSTOP)
+        try:
+            begin_s = time.monotonic()
+            assert await refusal(bench.store.lane.submit(bench.job())) == "unknown"
+            assert time.monotonic() - begin_s < 2.0
+        finally:
+            os.kill(info["process_id"], signal.SIGCONT)
+
+    play(tmp_path, scene, deadline_s=0.5)
+
+
+def test_a_primary_that_was_demoted_is_left_for_another(tmp_path: Path) -> None:
+    async def scene(bench: Bench) -> None:
+        lane, client = bench.store.lane, bench.store.client
+        assert units_of(await lane.submit(bench.job())) == 1
+        clients: Any = await client.client_list()
+        before = {each["id"] for each in clients}
+        await client.execute_command("REPLICAOF", "127.0.0.1", "1")
+        assert await refusal(lane.submit(bench.job(name="two"))) == "not_applied"
+        await client.execute_command("REPLICAOF", "NO", "ONE")
+        assert (await lane.submit(bench.job(name="two"))).verdict is Verdict.DONE
+        clients = await client.client_list()
+        assert {each["id"] for each in clients} - before  # it came again, under the same address
+
+    play(tmp_path, scene, deadline_s=0.5)
 
 
 def test_cancelled_clients_take_nobody_elses_answer(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,28 @@ def test_a_refused_batch_goes_back_to_open_once(tmp_path: Path) -> None:
         assert [row.units for row in rows] == [50]
 
     at_home(tmp_path, story)
+
+
+def test_a_batch_whose_line_nets_to_nothing_goes_back_and_forth(tmp_path: Path) -> None:
+    """Minus nothing is "-0" to a script and no integer to the store."""
+
+    async def story(house: House) -> None:
+        holder = await house.lease()
+        rows = (Row("L1", 1, "", 5), Row("L1", 2, "", -5), Row("L2", 1, "", 3))
+        batch = Batch("nets", UPSTREAM, INSTANCE, rows, b"body")
+        before = await house.dump()
+        assert (await house.outbox.seal(holder, batch))[0] is Step.DONE
+        assert await house.outbox.unseal(holder, batch) is Step.DONE
+        after = await house.dump()
+        assert [{k: v for k, v in each.items() if v != b"0"} for each in _hashes(before)] == [
+            {k: v for k, v in each.items() if v != b"0"} for each in _hashes(after)
+        ]
+
+    at_home(tmp_path, story)
+
+
+def _hashes(dump: dict[bytes, Any]) -> list[dict[bytes, bytes]]:
+    return [value for value in dump.values() if isinstance(value, dict)]
 
 
 @pytest.mark.parametrize("fsync", [False, True])

@@ -123,6 +123,20 @@ def test_a_key_that_was_just_added_is_trusted_at_once(served: Served) -> None:
     at(served, story)
 
 
+def test_the_default_instance_is_the_new_one_at_once(served: Served) -> None:
+    async def told() -> None:
+        former, new = Door(served), Door(served)
+        await former.put(default=True)
+        assert (await former.knock(instance="~")).status_code == 200
+        await former.put(default=False)
+        await new.put(default=True, keys=keys_of("other"))
+        assert (await new.knock(instance="~", credential="token-other")).status_code == 200
+        assert (await former.knock(instance="~")).status_code == 401
+        await new.put(default=False)
+
+    served.run(told())
+
+
 def test_an_instance_that_was_just_made_is_there_at_once(served: Served) -> None:
     async def told() -> None:
         door = Door(served)

@@ -18,15 +18,18 @@ for _, row in ipairs(cmsgpack.unpack(batch[2])) do
   moved[field] = (moved[field] or 0) + row[4]
   sums[row[1]] = (sums[row[1]] or 0) + row[4]
 end
+-- Sums that come to 0 are left alone: minus nothing is "-0" in Lua, and no integer to the store.
+local function add(key, field, units)
+  if units == 0 then return nil end
+  return redis.call('HINCRBY', key, field, string.format('%.0f', units))
+end
 for field, units in pairs(moved) do
-  if redis.call('HINCRBY', KEYS[2], field, string.format('%.0f', units)) == 0 then
-    redis.call('HDEL', KEYS[2], field)
-  end
+  if add(KEYS[2], field, units) == 0 then redis.call('HDEL', KEYS[2], field) end
 end
 for line, units in pairs(sums) do
   local tail = '|' .. line .. '|' .. ARGV[2]
-  redis.call('HINCRBY', KEYS[4], 'open' .. tail, string.format('%.0f', units))
-  redis.call('HINCRBY', KEYS[4], 'sealed' .. tail, string.format('%.0f', -units))
+  add(KEYS[4], 'open' .. tail, units)
+  add(KEYS[4], 'sealed' .. tail, -units)
 end
 redis.call('DEL', KEYS[3])
 return 1
