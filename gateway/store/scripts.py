@@ -44,6 +44,10 @@ REFUSALS: Final = (
 REFUSAL_WORDS: Final = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
 
 
+# One script in rooms of a readable size; they share their locals, so the order is fixed.
+APPLY_PARTS: Final = ("apply", "counters", "lapses", "rules", "request", "write", "run")
+
+
 def read_lua(name: str) -> str:
     """Give the text of one of the Lua files."""
     return (_LUA / f"{name}.lua").read_text(encoding="utf-8")
@@ -72,7 +76,7 @@ class Scripts:
 
     def __init__(self, prelude: str | None = None) -> None:
         clock = read_lua("now") if prelude is None else prelude
-        self.apply = Script("apply", clock, read_lua("apply"))
+        self.apply = Script("apply", clock, *(read_lua(part) for part in APPLY_PARTS))
         self.catalogue = Script("catalogue", clock, read_lua("catalogue"))
         self.cut = Script("cut", read_lua("cut"))
         self.lease = Script("lease", read_lua("lease"))

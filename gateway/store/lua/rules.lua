@@ -1,0 +1,173 @@
+-- apply.lua, part 4: what a want may have: candidates, grants, returns, undo. Nothing is written here, and the
+-- caches are not changed: a request moves counters on trial.
+
+local function candidates(rows, place, now_ms)
+  local found, n = {}, 0
+  local live, fits, started, unexpired = false, false, false, false
+  for i = 1, #rows do
+    local row = rows[i]
+    if not row[RETIRED] then
+      live = true
+      if row[FIT] > 0 and row[FIT] <= place then
+        fits = true
+        if row[STARTS] <= now_ms then
+          started = true
+          if row[EXPIRES] == 0 or now_ms < row[EXPIRES] then
+            unexpired = true
+            if row[SELECTED] then
+              n = n + 1
+              found[n] = row
+            end
+          end
+        end
+      end
+    end
+  end
+  if n > 0 then return found, nil end
+  if not live then return found, 'FEATURE_NOT_FOUND' end
+  if not fits then return found, 'VERSION_TOO_HIGH' end
+  if not started then return found, 'LICENSE_NOT_YET_VALID' end
+  if not unexpired then return found, 'LICENSE_LAPSED' end
+  return found, 'DENIED_BY_POLICY'
+end
+
+local function room(x, moved, row)
+  local gone = moved[row[ID]] or 0
+  local free = row[CAPACITY] - used_of(x, row.name) - gone
+  if row[PERIOD] > 0 then  -- used starts again with each period, a line's life does not
+    free = math.min(free, UNITS_MAX - acked_of(x, row[ID]) - gone)
+  end
+  return math.max(0, free)
+end
+
+local function short(t, want, code, asked, available, rows)
+  t.shortfalls[#t.shortfalls + 1] = {want, code, asked, available}
+  local line = ''
+  for i = 1, #rows do
+    if not rows[i][RETIRED] then
+      line = rows[i][ID]
+      break
+    end
+  end
+  t.denials[#t.denials + 1] = line .. '|' .. t.day[2] .. '|d:' .. code
+end
+
+local function grant(t, line, units)
+  if not t.grants[line] then t.granted[#t.granted + 1] = line end
+  plus(t.grants, line, units)
+end
+
+local function any_held(t, rows)
+  for i = 1, #rows do
+    if t.held[rows[i][ID]] then return true end
+  end
+  return false
+end
+
+local function take(x, t, model, rows, place, units, want)
+  local found, code = candidates(rows, place, x.now_ms)
+  local left = units
+  for i = 1, #found do
+    local row = found[i]
+    local line = row[ID]
+    local taken = math.min(left, room(x, t.moved, row))
+    if taken > 0 then
+      left = left - taken
+      plus(t.moved, line, taken)
+      if model == METERED then
+        grant(t, line, taken)
+      else
+        local hold = t.held[line]
+        t.held[line] = {(hold and hold[COUNT] or 0) + taken, hold and hold[LAPSES] or 0, model}
+        t.renewed[rows] = true
+      end
+      if left == 0 then return end
+    end
+  end
+  if left > 0 then short(t, want, code or 'FEATURE_COUNT_INSUFFICIENT', units, units - left, rows) end
+end
+
+local function look(x, t, model, rows, place, want)
+  local found, code = candidates(rows, place, x.now_ms)
+  if model == METERED then
+    if found[1] then grant(t, found[1][ID], 0) else short(t, want, code, 0, 0, rows) end
+    return
+  end
+  local first = found[1]
+  for i = 1, #rows do
+    if not first and t.had[rows[i][ID]] then first = rows[i] end
+  end
+  if not first then
+    short(t, want, code, 0, 0, rows)
+  elseif not any_held(t, rows) then
+    t.shown[#t.shown + 1] = first[ID]
+  end
+end
+
+local function give_back(x, t, rows, place, units, want)
+  local pool, total = {}, 0
+  for i = #rows, 1, -1 do
+    local row = rows[i]
+    local hold = t.held[row[ID]]
+    if hold and row[FIT] > 0 and row[FIT] <= place then
+      pool[#pool + 1] = row
+      total = total + hold[COUNT]
+    end
+  end
+  if total < units then
+    local code
+    if total == 0 then code = select(2, candidates(rows, place, x.now_ms)) end
+    short(t, want, code or 'RETURN_TOO_LARGE', -units, total, rows)
+  end
+  local left = math.min(units, total)
+  for i = 1, #pool do
+    local line = pool[i][ID]
+    local hold = t.held[line]
+    local back = math.min(left, hold[COUNT])
+    left = left - back
+    plus(t.moved, line, -back)
+    t.held[line] = hold[COUNT] > back and {hold[COUNT] - back, hold[LAPSES], hold[MODEL]} or nil
+  end
+  if total > 0 and not any_held(t, rows) then t.shown[#t.shown + 1] = pool[#pool][ID] end
+end
+
+local function undo(x, t, rows, place, units, want, host)
+  local found, total = {}, 0
+  for i = 1, #rows do
+    local row = rows[i]
+    if row[FIT] > 0 and row[FIT] <= place and row[UNDO] > 0 then
+      local entries = undoable_of(x, row[ID], host)
+      for e = 1, #entries do
+        local entry = entries[e]
+        if x.now_ms <= entry[LAST] + row[UNDO] then
+          found[#found + 1] = {row, entry, #found}
+          total = total + entry[UNITS]
+        end
+      end
+    end
+  end
+  table.sort(found, function(a, b)
+    if a[2][LAST] ~= b[2][LAST] then return a[2][LAST] > b[2][LAST] end
+    return a[3] > b[3]
+  end)
+  if total < units then
+    local live, code = candidates(rows, place, x.now_ms)
+    local window = total > 0
+    for i = 1, #live do window = window or live[i][UNDO] > 0 end
+    if window then
+      code = 'UNDO_WINDOW_CLOSED'
+    elseif #live > 0 then
+      code = 'CONSUMED_NOT_RETURNABLE'
+    end
+    short(t, want, code, -units, total, rows)
+  end
+  local left = math.min(units, total)
+  for i = 1, #found do
+    local taken = math.min(left, found[i][2][UNITS])
+    left = left - taken
+    if taken > 0 then
+      t.undone[#t.undone + 1] = {found[i][1], found[i][2], taken}
+      grant(t, found[i][1][ID], -taken)
+    end
+  end
+end

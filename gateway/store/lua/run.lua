@@ -1,0 +1,86 @@
+-- apply.lua, part 7: the call: read, decide, write.
+
+local opened = {}
+for c = 1, #contexts do
+  local x = open_context(c)
+  opened[c] = x
+  if x.version ~= x.found_version then
+    x.refusal = {STALE, x.found_version}
+  else
+    local from_ms = find_due(x)
+    if not reaches(x, from_ms) then
+      x.refusal = {CALENDAR, from_ms, x.now_ms}
+    else
+      sweep(x)
+      if x.again then x.refusal = {AGAIN} end
+    end
+  end
+end
+
+local records, record_keys, wanted, hosts, prepared = {}, {}, {}, {}, {}
+for i = 1, #asks do
+  local ask = asks[i]
+  local x = opened[ask[1]]
+  if not x.refusal then
+    if ask[2] > 0 then record_keys[#record_keys + 1] = KEYS[ask[2]] end
+    wanted[x] = wanted[x] or {}
+    hosts[x] = hosts[x] or {}
+    hosts[x][ask[6]] = true
+    for _, want in ipairs(ask[8]) do
+      if not prepared[want[1]] then
+        prepared[want[1]] = true
+        for _, row in ipairs(tables[want[1]][2]) do
+          row.name = row[ID] .. '|' .. label_of(x, row[PERIOD])
+          if x.units[row.name] == nil then wanted[x][row.name] = true end
+        end
+      end
+    end
+  end
+end
+if #record_keys > 0 then
+  local values = redis.call('MGET', unpack(record_keys))
+  for i = 1, #record_keys do records[record_keys[i]] = values[i] end
+end
+for x, fields in pairs(wanted) do
+  for name, units in pairs(fetch(x.used, names(fields))) do x.units[name] = tonumber(units or 0) end
+end
+for x, set in pairs(hosts) do
+  local unknown = {}
+  for host in pairs(set) do
+    if x.held[host] == nil then unknown[#unknown + 1] = host end
+  end
+  for host, text in pairs(fetch(x.holds, unknown)) do x.held[host] = unpack_holds(text) end
+end
+
+local replies, fresh = {}, {}
+for i = 1, #asks do
+  local ask = asks[i]
+  local x, key = opened[ask[1]], ask[2] > 0 and KEYS[ask[2]] or nil
+  if x.refusal then
+    replies[i] = x.refusal
+  elseif bit.band(ask[7], PREVIEW) > 0 then
+    replies[i] = {DONE, preview(x, ask[6], ask[8])}
+  elseif fresh[key] or records[key] then
+    local record = fresh[key] or cmsgpack.unpack(records[key])
+    if record[1] == ask[4] then
+      replies[i] = {REPLAYED, record[2], record[3]}
+    else
+      replies[i] = {MISMATCH}
+    end
+  else
+    local outcome = run(x, ask[6], ask[7], ask[8])
+    fresh[key] = {ask[4], outcome, ask[5], x.version, ttl_ms = ask[3]}
+    replies[i] = {DONE, outcome}
+  end
+end
+
+local sweeps = {}
+for c = 1, #contexts do
+  local x = opened[c]
+  sweeps[c] = x.refusal or {DONE}
+  if not x.refusal or x.again and x.refusal[1] == AGAIN then write(x) end
+end
+for key, record in pairs(fresh) do
+  redis.call('SET', key, cmsgpack.pack({record[1], record[2], record[3], record[4]}), 'PX', record.ttl_ms)
+end
+return cmsgpack.pack({clock_ms, replies, sweeps})
