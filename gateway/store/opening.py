@@ -8,6 +8,7 @@ is configuration. Source: DESIGN 3, RELIABILITY 2.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -32,6 +33,8 @@ from gateway.store.server import (
 )
 
 EMBEDDED: Final = "embedded"
+# What waiting does not mend: a password or a certificate that is not taken.
+_LASTING: Final = re.compile("auth|certificate|password", re.IGNORECASE)
 REACH_S: Final = 10.0  # how long opening waits for a store that is away or loading
 
 
@@ -116,7 +119,7 @@ async def _reach(client: Redis, ack: str) -> Strength:
         try:
             return await examine(client, ack)
         except (RedisError, OSError) as error:
-            if time.monotonic() > deadline_s or "auth" in str(error).lower():
+            if time.monotonic() > deadline_s or _LASTING.search(str(error)):
                 # The address may carry a password; the library's words do not.
                 raise StoreAway(f"The store cannot be reached: {error}") from error
             await asyncio.sleep(0.05)

@@ -143,7 +143,8 @@ def test_no_orphan_answers_after_the_parent_was_killed(processes: Processes) -> 
     gateway.signal(signal.SIGKILL)
     gateway.exit_code()
     eventually(lambda: all(has_ended(pid) for pid in workers), within_s=1)
-    assert refuses(gateway)
+    # A process counts as ended while its last thread still closes what it had open.
+    eventually(lambda: refuses(gateway), within_s=1)
     eventually(lambda: has_ended(store))
 
 
