@@ -135,6 +135,7 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
         time.time,
         retention_ms=config.dedupe.retention_ms,
         forwarder_retention_ms=config.dedupe.forwarder_retention_ms,
+        resend_ms=2 * config.redis.deadline_ms,
     )
     limits = Limits(config.server.max_body_bytes, config.server.body_timeout_s)
 

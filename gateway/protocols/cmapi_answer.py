@@ -88,19 +88,8 @@ def encode_access(index: CatalogueIndex, request: AccessRequest, outcome: Outcom
         lapses = [lapses_ms for _, _, lapses_ms in parts if lapses_ms]
         count = sum(units for _, units, _ in parts)
         entries.append(template.fill(count, min(lapses) if lapses else 0, served=count != 0))
-    return b"".join(
-        (
-            b'{"requestHostId":',
-            _encode(request.host),
-            b',"features":[',
-            b",".join(entries),
-            b'],"serverLicenseRenewInterval":',
-            _encode(server_renew_interval_s(index.catalogue)),
-            b',"statusList":',
-            _encode(_status_list(request, outcome.shortfalls)),
-            b"}",
-        )
-    )
+    renew = b',"serverLicenseRenewInterval":%d' % server_renew_interval_s(index.catalogue)
+    return _answer(request, entries, outcome.shortfalls, renew)
 
 
 def encode_preview(index: CatalogueIndex, request: AccessRequest, preview: Preview) -> bytes:
@@ -120,13 +109,22 @@ def encode_preview(index: CatalogueIndex, request: AccessRequest, preview: Previ
         entries.append(template.fill(count, 0, served=True))
     # Without a list nothing was asked for, so nothing that was is missing.
     shortfalls = preview.shortfalls if request.wants else []
+    return _answer(request, entries, shortfalls, b"")
+
+
+def _answer(
+    request: AccessRequest, entries: list[bytes], shortfalls: list[Shortfall], renew: bytes
+) -> bytes:
+    """Put an answer together; `renew` is the member that previews do not have."""
     return b"".join(
         (
             b'{"requestHostId":',
             _encode(request.host),
             b',"features":[',
             b",".join(entries),
-            b'],"statusList":',
+            b"]",
+            renew,
+            b',"statusList":',
             _encode(_status_list(request, shortfalls)),
             b"}",
         )

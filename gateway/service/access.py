@@ -86,6 +86,7 @@ class Access:
     now_s: Callable[[], float]
     retention_ms: int = 3_600_000
     forwarder_retention_ms: int = 30 * 86_400_000
+    resend_ms: int = 4_000  # an outcome is remembered at least as long as the lane may send again
 
     async def serve(self, posted: Posted, request_id: str) -> Answer:
         """Answer one posted request. `request_id` is ours: 22 characters of base64url, unique.
@@ -129,6 +130,7 @@ class Access:
             name = dedupe_id(index.catalogue.id, idempotency_id)
             ttl_ms = self.forwarder_retention_ms if caller.forwarder else self.retention_ms
             meaning, echo = fingerprint(request).hex(), write_echo(request)
+        ttl_ms = max(ttl_ms, self.resend_ms)
         flags = (INCREMENTAL if request.incremental else 0) | (PARTIAL if request.partial else 0)
         return Job(
             index,

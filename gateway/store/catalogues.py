@@ -127,6 +127,8 @@ class Catalogues:
         keys = self.keys(catalogue.id)
         before = await self.read(catalogue.id)
         old = before.catalogue if before else Catalogue(id=catalogue.id)
+        if old.version != catalogue.version:  # what was attached and when it expired is not known
+            raise _overtaken(catalogue.id, old.version)
         was = {upstream.name for upstream in old.upstreams}
         now = {upstream.name for upstream in catalogue.upstreams}
         outboxes = [key(name) for name in sorted(was - now) for key in (keys.open, keys.sealed)]
@@ -150,10 +152,7 @@ class Catalogues:
                 " waits for it"
             )
         if reply < 0:
-            raise CatalogueConflict(
-                f"Instance {catalogue.id} was changed by somebody else meanwhile (now version "
-                f"{-reply - 1}); try again"
-            )
+            raise _overtaken(catalogue.id, -reply - 1)
         if catalogue.default:
             await self.client.hset(META, "default", catalogue.id)
         await self.finish_cut(catalogue.id)
@@ -190,6 +189,13 @@ class Catalogues:
         for partition in range(self.partitions):
             pipeline.smembers(PartitionKeys(partition).instances)
         return sorted(name.decode() for names in await pipeline.execute() for name in names)
+
+
+def _overtaken(instance: str, version: int) -> CatalogueConflict:
+    return CatalogueConflict(
+        f"Instance {instance} was changed by somebody else meanwhile (now version {version});"
+        " try again"
+    )
 
 
 async def _answered(call: Awaitable[Any]) -> Any:

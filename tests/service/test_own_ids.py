@@ -42,13 +42,14 @@ class _SentTwice:
         return Reply(Verdict.REPLAYED, outcome=Outcome(1_000, [], [], []), echo=job.echo)
 
 
-def _served(key: str | None) -> tuple[Answer, Job]:
+def _served(key: str | None, **more: int) -> tuple[Answer, Job]:
     private, lane = generate("ES256"), _SentTwice()
     access = Access(
         cast(Credentials, _Anyone()),
         cast(Lane, lane),
         Signer("k", "ES256", private),
         lambda: 0.0,
+        **more,
     )
     host: dict[str, Any] = {"hostId": {"type": "string", "value": "h1"}}
     posted = Posted(Kind.ACCESS, "I-1", msgspec.json.encode(host), jose=False, idempotency_key=key)
@@ -66,6 +67,13 @@ def test_only_an_id_of_the_clients_shows_a_replay(key: str | None) -> None:
 def test_an_id_of_ours_is_remembered_briefly_and_without_a_meaning() -> None:
     _, ours = _served(None)
     assert (ours.dedupe_id, ours.ttl_ms, ours.fingerprint) == (REQUEST_ID, 60_000, "")
+
+
+@pytest.mark.parametrize("key", [None, "the-clients-own"])
+def test_no_outcome_is_forgotten_while_the_lane_may_send_again(key: str | None) -> None:
+    """A short retention must not make our own re-sending count twice."""
+    _, job = _served(key, retention_ms=1_000, resend_ms=120_000)
+    assert job.ttl_ms == 120_000
 
 
 def test_a_clients_id_is_remembered_hashed_and_with_its_meaning() -> None:

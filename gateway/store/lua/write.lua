@@ -1,5 +1,14 @@
 -- apply.lua, part 6: what the caches came to, written once per key.
 
+-- Write fields of a hash and when each is due; says whether the lapse set was touched.
+local function store_scored(x, key, set, gone, scores, unscored)
+  store('HSET', key, set)
+  store('HDEL', key, gone)
+  store('ZADD', x.lapse, scores)
+  store('ZREM', x.lapse, unscored)
+  return #scores + #unscored > 0
+end
+
 local function write_holds(x)
   local set, gone, scores, unscored = {}, {}, {}, {}
   for host in pairs(x.held_changed) do
@@ -21,11 +30,7 @@ local function write_holds(x)
       unscored[#unscored + 1] = host
     end
   end
-  store('HSET', x.holds, set)
-  store('HDEL', x.holds, gone)
-  store('ZADD', x.lapse, scores)
-  store('ZREM', x.lapse, unscored)
-  return #scores + #unscored > 0
+  return store_scored(x, x.holds, set, gone, scores, unscored)
 end
 
 local function write_undo(x)
@@ -44,11 +49,7 @@ local function write_undo(x)
       unscored[#unscored + 1] = 'u|' .. name
     end
   end
-  store('HSET', x.undo, set)
-  store('HDEL', x.undo, gone)
-  store('ZADD', x.lapse, scores)
-  store('ZREM', x.lapse, unscored)
-  return #scores + #unscored > 0
+  return store_scored(x, x.undo, set, gone, scores, unscored)
 end
 
 local function write_used(x)
