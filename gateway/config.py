@@ -168,8 +168,8 @@ def _upstreams(tables: object, problems: list[str]) -> tuple[Upstream, ...]:
         word = table.pop("kind", None)
         kind = UPSTREAM_KINDS.get(word) if isinstance(word, str) else None
         if kind is None:
-            kinds = " or ".join(UPSTREAM_KINDS)
-            problems.append(f"{prefix}kind is {_shown('', word)}; only {kinds} is built so far")
+            kinds = ", ".join(UPSTREAM_KINDS)
+            problems.append(f"{prefix}kind is {_shown('', word)}; expected one of {kinds}")
             continue
         given = {prefix + member: _Given(value) for member, value in table.items()}
         members = _members(prefix, kind, given, problems)

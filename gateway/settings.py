@@ -72,6 +72,8 @@ Ack: TypeAlias = Annotated[
 Name: TypeAlias = Annotated[str, _like(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")]
 Months: TypeAlias = Annotated[str, _like("[1-9][0-9]{0,2}mo", "months, such as 25mo")]
 FileName: TypeAlias = Annotated[str, _like(r"[^\x00]+", "the path of a file")]
+FileNameOrNone: TypeAlias = Annotated[str, _like(r"[^\x00]*", 'the path of a file, or "" for none')]
+DirectoryName: TypeAlias = Annotated[str, _like(r"[^\x00]+", "the path of a directory")]
 Seconds: TypeAlias = Annotated[float, _between(0.1, 600)]
 
 
@@ -176,31 +178,58 @@ class Log(Section, frozen=True):
     format: Annotated[str, _one_of("console", "json")] = "console"
 
 
-class CmapiUpstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="cmapi"):
-    """A parent that speaks CMAPI. A `kid` of "" is the key's thumbprint, a `host` of "" the
-    instance's id, an `interval` of "" `forward.interval`. Unless `dedupe_horizon` says for how
-    long, it is not relied upon to remember ids.
-    """
+class _Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What all kinds have. An `interval` of "" is `forward.interval`."""
 
     name: Name
-    url: UpstreamUrl
-    key_file: FileName
-    kid: str = ""
-    host: str = ""
-    dedupe_horizon: DurationOrZero = "0"
     interval: Duration = ""
-
-    @property
-    def dedupe_horizon_ms(self) -> int:
-        return _ms(self.dedupe_horizon)
 
     @property
     def interval_ms(self) -> int | None:
         return _ms(self.interval) if self.interval else None
 
 
-Upstream: TypeAlias = CmapiUpstream  # a further kind is one more struct of this union
-UPSTREAM_KINDS: Final[Mapping[str, type[Upstream]]] = {"cmapi": CmapiUpstream}
+class _HttpUpstream(_Upstream, frozen=True, kw_only=True):
+    """What the kinds over HTTP have. Unless `dedupe_horizon` says for how long, the upstream is not
+    relied upon to remember ids.
+    """
+
+    url: UpstreamUrl
+    dedupe_horizon: DurationOrZero = "0"
+
+    @property
+    def dedupe_horizon_ms(self) -> int:
+        return _ms(self.dedupe_horizon)
+
+
+class CmapiUpstream(_HttpUpstream, frozen=True, kw_only=True, tag="cmapi"):
+    """A parent that speaks CMAPI. A `kid` of "" is the key's thumbprint, a `host` of "" the
+    instance's id.
+    """
+
+    key_file: FileName
+    kid: str = ""
+    host: str = ""
+
+
+class CloudeventsUpstream(_HttpUpstream, frozen=True, kw_only=True, tag="cloudevents"):
+    """A collector of usage events. A `token_file` of "" is none: events go without a token."""
+
+    token_file: FileNameOrNone = ""
+
+
+class SpoolUpstream(_Upstream, frozen=True, kw_only=True, tag="spool"):
+    """A directory of files that a person carries to where usage is counted."""
+
+    dir: DirectoryName
+
+
+Upstream: TypeAlias = CmapiUpstream | CloudeventsUpstream | SpoolUpstream
+UPSTREAM_KINDS: Final[Mapping[str, type[Upstream]]] = {
+    "cmapi": CmapiUpstream,
+    "cloudevents": CloudeventsUpstream,
+    "spool": SpoolUpstream,
+}
 
 
 def shown_url(url: str) -> str:

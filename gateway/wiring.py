@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any, Final
 
 from httpx import AsyncClient
 from starlette.types import ASGIApp
 
+from gateway import settings
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
-from gateway.core.keys import algorithm_of, jwk, load_private, thumbprint
+from gateway.core.keys import PrivateKey, algorithm_of, jwk, load_private, thumbprint
 from gateway.core.ports import Route
 from gateway.service.access import Access, Signer
 from gateway.service.credentials import Credentials
 from gateway.service.health import reasons_not_ready
 from gateway.service.sweeping import Sweeper
-from gateway.settings import Upstream
 from gateway.store import opening
 from gateway.store.opening import Store
 from gateway.store.outbox import RedisOutbox
 from gateway.store.signing import signing_key
-from gateway.upstream.cmapi import CmapiUpstream
-from gateway.upstream.cmapi import route as cmapi_route
+from gateway.upstream import cloudevents as cloudevents_kind
+from gateway.upstream import cmapi as cmapi_kind
+from gateway.upstream import spool as spool_kind
 from gateway.upstream.forwarder import Forwarder
-from gateway.upstream.sender import CmapiSender, open_http
+from gateway.upstream.sender import CmapiSender, EventsSender, open_http, read_token_file
+from gateway.upstream.spooling import SpoolSender
+from gateway.upstream.spooling import totals as spool_totals
 from gateway.web import cmapi, ops
 from gateway.web.app import make_app
 from gateway.web.bodies import Limits
@@ -82,11 +88,15 @@ async def open_forwarder(
     Raises InvalidInput for a key file that cannot be read or is no key.
     """
     fsync = store.strength.fsync_each_call
-    async with open_http() as http:
+    async with AsyncExitStack() as stack:
+        routes = []
+        for upstream in config.upstreams:
+            http = await stack.enter_async_context(open_http())
+            routes.append(await make_route(config, upstream, store, http))
         forwarder = Forwarder(
             RedisOutbox(store.client, store.scripts, store.partitions, fsync),
             store.catalogues,
-            [_route(config, upstream, http) for upstream in config.upstreams],
+            routes,
             sweep=Sweeper(store.catalogues, store.lane).sweep,
             blocked_retry_s=config.forward.blocked_retry_ms / 1000,
         )
@@ -96,14 +106,43 @@ async def open_forwarder(
             await forwarder.stop(grace_s)
 
 
-def _route(config: Config, upstream: Upstream, http: AsyncClient) -> Route:
-    parent = CmapiUpstream(
+Totals = Mapping[str, Mapping[tuple[str, str], int]]  # upstream -> (instance, line) -> units
+
+
+async def read_totals(config: Config) -> Totals:
+    """Ask the upstreams that can tell what they have: spool directories, what their files come to.
+
+    Raises InvalidInput that names every file which is not what was written.
+    """
+    spools = [each for each in config.upstreams if isinstance(each, settings.SpoolUpstream)]
+    found = {each.name: config.path(each.dir) for each in spools}
+    return {
+        name: await asyncio.to_thread(spool_totals, directory, name)
+        for name, directory in found.items()
+        if directory.is_dir()
+    }
+
+
+async def make_route(
+    config: Config, upstream: settings.Upstream, store: Store, http: AsyncClient
+) -> Route:
+    """Build the route to a configured upstream, whatever its kind.
+
+    Raises InvalidInput for a file that cannot be read or is not what the setting asks for.
+    """
+    return await _ROUTES[type(upstream)](config, upstream, store, http)
+
+
+async def _cmapi_route(
+    config: Config, upstream: settings.CmapiUpstream, store: Store, http: AsyncClient
+) -> Route:
+    parent = cmapi_kind.CmapiUpstream(
         name=upstream.name,
         url=upstream.url,
         kid=upstream.kid,
         host=upstream.host,
         dedupe_horizon_ms=upstream.dedupe_horizon_ms,
-        interval_s=(upstream.interval_ms or config.forward.interval_ms) / 1000,
+        interval_s=_interval_s(config, upstream),
         timeout_s=config.forward.timeout_s,
     )
     path = config.path(upstream.key_file)
@@ -113,13 +152,54 @@ def _route(config: Config, upstream: Upstream, http: AsyncClient) -> Route:
         raise InvalidInput(
             f"upstream {upstream.name}: the key {path} cannot be read: {error.strerror}"
         ) from error
-    return cmapi_route(parent, CmapiSender(parent, private, http))
+    return cmapi_kind.route(parent, CmapiSender(parent, private, http))
+
+
+async def _cloudevents_route(
+    config: Config, upstream: settings.CloudeventsUpstream, store: Store, http: AsyncClient
+) -> Route:
+    collector = cloudevents_kind.CloudeventsUpstream(
+        name=upstream.name,
+        url=upstream.url,
+        dedupe_horizon_ms=upstream.dedupe_horizon_ms,
+        interval_s=_interval_s(config, upstream),
+        timeout_s=config.forward.timeout_s,
+    )
+    # Not read here: a token may be put in place, and replaced, while the gateway runs.
+    read_token = (
+        partial(read_token_file, config.path(upstream.token_file)) if upstream.token_file else None
+    )
+    return cloudevents_kind.route(collector, EventsSender(collector, http, read_token))
+
+
+async def _spool_route(
+    config: Config, upstream: settings.SpoolUpstream, store: Store, http: AsyncClient
+) -> Route:
+    spool = spool_kind.SpoolUpstream(
+        name=upstream.name,
+        directory=config.path(upstream.dir),
+        interval_s=_interval_s(config, upstream),
+    )
+    return spool_kind.route(spool, SpoolSender(spool, await _signing_key(config, store)))
+
+
+# A kind of upstream is a line here and one in settings.UPSTREAM_KINDS. Each builder takes its own
+# struct, which a mapping cannot say: hence Any.
+_Builder = Callable[[Config, Any, Store, AsyncClient], Awaitable[Route]]
+_ROUTES: Final[Mapping[type[settings.Upstream], _Builder]] = {
+    settings.CmapiUpstream: _cmapi_route,
+    settings.CloudeventsUpstream: _cloudevents_route,
+    settings.SpoolUpstream: _spool_route,
+}
+
+
+def _interval_s(config: Config, upstream: settings.Upstream) -> float:
+    return (upstream.interval_ms or config.forward.interval_ms) / 1000
 
 
 async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> ASGIApp:
     """Build the application over an open store."""
-    named = config.path(config.signing.key_file) if config.signing.key_file else None
-    private = await signing_key(store, config.signing.alg, named, config.data_dir)
+    private = await _signing_key(config, store)
     public = private.public_key()
     signer = Signer(thumbprint(public), algorithm_of(private), private)
     credentials = Credentials(
@@ -149,3 +229,8 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
             *ops.routes(reasons, {"keys": [jwk(public, signer.kid)]}),
         ]
     )
+
+
+async def _signing_key(config: Config, store: Store) -> PrivateKey:
+    named = config.path(config.signing.key_file) if config.signing.key_file else None
+    return await signing_key(store, config.signing.alg, named, config.data_dir)

@@ -15,7 +15,13 @@ from gateway.config import (
     warnings_for,
 )
 from gateway.core.errors import InvalidInput
-from gateway.settings import shown_url
+from gateway.settings import (
+    UPSTREAM_KINDS,
+    CloudeventsUpstream,
+    CmapiUpstream,
+    SpoolUpstream,
+    shown_url,
+)
 
 PARENT = """
 [[upstream]]
@@ -23,6 +29,21 @@ name = "parent"
 kind = "cmapi"
 url = "https://host/api/1.0/instances/ID"
 key_file = "keys/private.pem"
+"""
+
+METER = """
+[[upstream]]
+name = "meter"
+kind = "cloudevents"
+url = "https://host/events"
+token_file = ""
+dedupe_horizon = "24h"
+"""
+SPOOL = """
+[[upstream]]
+name = "usb"
+kind = "spool"
+dir = "./spool"
 """
 
 
@@ -87,12 +108,34 @@ def test_service_links_of_kubernetes_are_no_settings() -> None:
 
 def test_relative_paths_start_beside_the_file(tmp_path: Path) -> None:
     config = load(tmp_path, PARENT)
-    assert config.path(config.upstreams[0].key_file) == tmp_path / "keys/private.pem"
+    upstream = config.upstreams[0]
+    assert isinstance(upstream, CmapiUpstream)
+    assert config.path(upstream.key_file) == tmp_path / "keys/private.pem"
 
 
 def test_upstream_has_cautious_defaults(tmp_path: Path) -> None:
-    upstream = load(tmp_path, PARENT).upstreams[0]
-    assert (upstream.dedupe_horizon_ms, upstream.interval_ms) == (0, None)
+    for text in (PARENT, METER.replace('dedupe_horizon = "24h"', "")):
+        upstream = load(tmp_path, text).upstreams[0]
+        assert isinstance(upstream, CmapiUpstream | CloudeventsUpstream)
+        assert (upstream.dedupe_horizon_ms, upstream.interval_ms) == (0, None)
+
+
+def test_each_kind_of_upstream_has_its_own_settings(tmp_path: Path) -> None:
+    parent, meter, spool = load(tmp_path, PARENT + METER + SPOOL).upstreams
+    assert parent == CmapiUpstream(
+        name="parent", url="https://host/api/1.0/instances/ID", key_file="keys/private.pem"
+    )
+    assert meter == CloudeventsUpstream(
+        name="meter", url="https://host/events", dedupe_horizon="24h"
+    )
+    assert spool == SpoolUpstream(name="usb", dir="./spool")
+    assert {type(each) for each in (parent, meter, spool)} == set(UPSTREAM_KINDS.values())
+
+
+def test_each_kind_of_upstream_may_have_its_own_interval(tmp_path: Path) -> None:
+    for text in (PARENT, METER, SPOOL):
+        upstream = load(tmp_path, text + 'interval = "1s"\n').upstreams[0]
+        assert upstream.interval_ms == 1_000
 
 
 @pytest.mark.parametrize(
@@ -139,11 +182,21 @@ BAD = [
     (PARENT.replace("https", "ftp"), "url is 'ftp://host"),
     (PARENT.replace("host", "u:hidden@host"), "url is 'https://***@host"),
     (PARENT.replace("ID", "ID?token=hidden"), "ID?***'; expected http"),
-    (PARENT.replace('"cmapi"', '"spool"'), "kind is 'spool'; only cmapi is built so far"),
-    (PARENT.replace('kind = "cmapi"', ""), "kind is None; only cmapi is built so far"),
+    (PARENT.replace('"cmapi"', '"x"'), "kind is 'x'; expected one of cmapi, cloudevents, spool"),
+    (PARENT.replace('kind = "cmapi"', ""), "kind is None; expected one of cmapi, cloudevents"),
+    (PARENT.replace('"cmapi"', '["spool"]'), "kind is ['spool']; expected one of cmapi"),
     (PARENT.replace("key_file", "keyfile"), "key_file is missing; expected the path of a file"),
     (PARENT.replace("key_file", "keyfile"), "keyfile: not a setting"),
     (PARENT.replace('"parent"', '"a b"'), "name is 'a b'; expected 1 to 64 of"),
+    (METER.replace("https://", ""), "url is 'host/events'; expected http:// or https://"),
+    (METER.replace('token_file = ""', "token_file = 1"), "token_file is 1; expected the path"),
+    (METER.replace('token_file = ""', 'token = "hidden"'), "token: not a setting"),
+    (METER.replace("24h", "1 day"), "dedupe_horizon is '1 day'; expected a duration"),
+    (SPOOL.replace('dir = "./spool"', ""), "dir is missing; expected the path of a directory"),
+    (SPOOL.replace("./spool", ""), "dir is ''; expected the path of a directory"),
+    (SPOOL + 'url = "https://host"', "url: not a setting"),
+    (SPOOL + 'interval = "0"', "interval is '0'; expected a duration"),
+    (PARENT + SPOOL.replace("usb", "parent"), "upstream 'parent': the name is given twice"),
     (PARENT + PARENT, "upstream 'parent': the name is given twice"),
     (PARENT * (UPSTREAMS_MAX + 1), f"expected at most {UPSTREAMS_MAX}"),
     ("[server", "is not TOML"),

@@ -20,7 +20,7 @@ from gateway.cli.options import run
 # name: (module:command, what it does); a further command is one more line
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "serve": ("gateway.cli.serve:serve", "Run the gateway."),
-    "forward": ("gateway.cli.forward:forward", "Run only the forwarder."),
+    "forward": ("gateway.cli.forward:forward", "Run only the forwarder; what was set aside."),
     "demo": ("gateway.cli.demo:demo", "Show the main job on this machine, with nothing set up."),
     "apply": ("gateway.cli.apply:apply", "Validate a provisioning file and write it."),
     "keys": ("gateway.cli.keys:keys", "Make, add, list and revoke client keys."),

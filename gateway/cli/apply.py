@@ -1,14 +1,15 @@
 """`apply`: bring the instances of the store to what a provisioning file declares.
 
 Decided here: in which order catalogues are written, and that an upstream with usage waiting for it
-is not detached. Not decided here: what a file may say and what a change is (core/provisioning.py).
+is detached only when --discard gives that up. Not decided here: what a file may say and what a
+change is (core/provisioning.py), what waits (store/asides.py).
 Source: INTERFACE 1 and 3.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,12 +17,16 @@ from typing import Final
 import click
 from msgspec.structs import replace
 
+from gateway.cli.forwarding.desk import asides_of, operator
 from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
+from gateway.core.decisions import Decision
 from gateway.core.errors import InvalidInput
 from gateway.core.keys import KEY_BYTES_MAX
 from gateway.core.model import Catalogue
 from gateway.core.provisioning import Declared, difference, next_catalogue, read_provisioning
+from gateway.service.decisions import Action
+from gateway.store.asides import Waiting
 from gateway.store.catalogues import CatalogueConflict, Catalogues
 from gateway.store.keys import META
 from gateway.store.opening import Store
@@ -30,25 +35,31 @@ from gateway.wiring import open_store
 FILE_BYTES_MAX: Final = 2**24
 WRITE_TRIES_MAX: Final = 5
 LISTED_MAX: Final = 10  # lines named in one problem
+NAME_SHOWN_MAX: Final = 64  # characters of a wrong name that are repeated
 
 
 @click.command(epilog=example("apply demo.toml --dry-run", "apply demo.toml"))
 @click.argument("file", type=Path, metavar="FILE.toml")
 @click.option("--dry-run", is_flag=True, help="Show the difference, write nothing.")
-@click.option("--discard", metavar="NAME", help="Give up what waits for this upstream.")
+@click.option(
+    "--discard",
+    multiple=True,
+    metavar="NAME",
+    help="Give up what waits for this upstream, which the file detaches; may be repeated.",
+)
 @configured()
-def apply(config: Config, file: Path, dry_run: bool, discard: str | None) -> None:
-    """Validate a provisioning file, show what it changes, and write that."""
-    if discard is not None:
-        raise InvalidInput(
-            "--discard is not built yet; forward what waits for the upstream, then apply again"
-        )
+def apply(config: Config, file: Path, dry_run: bool, discard: tuple[str, ...]) -> None:
+    """Validate a provisioning file, show what it changes, and write that.
+
+    An upstream is not detached while usage waits for it, unless --discard names it: that usage is
+    then counted as dead, and the record tells who gave it up.
+    """
     try:
         text = read_bounded(file, "The provisioning file", FILE_BYTES_MAX).decode()
     except UnicodeDecodeError:
         raise InvalidInput(f"The provisioning file {file} is not UTF-8") from None
     declared = read_provisioning(text, lambda name: _read_key(file.parent / name))
-    asyncio.run(_apply(config, declared, dry_run=dry_run))
+    asyncio.run(_apply(config, declared, frozenset(discard), dry_run=dry_run))
 
 
 async def current_catalogue(catalogues: Catalogues, instance: str) -> Catalogue:
@@ -58,12 +69,16 @@ async def current_catalogue(catalogues: Catalogues, instance: str) -> Catalogue:
 
 
 async def rewrite(
-    catalogues: Catalogues, instance: str, edit: Callable[[Catalogue], Catalogue]
+    catalogues: Catalogues,
+    instance: str,
+    edit: Callable[[Catalogue], Catalogue],
+    discards: Mapping[str, Decision] | None = None,
 ) -> Catalogue:
     """Write what `edit` makes of a catalogue, again if somebody else wrote meanwhile.
 
-    Writes nothing when `edit` changes nothing. Raises what `edit` raises, and CatalogueConflict
-    when WRITE_TRIES_MAX writes were overtaken; a retry helps then.
+    Usage that waits for an upstream in `discards` is given up when that is detached. Writes nothing
+    when `edit` changes nothing. Raises what `edit` raises, and CatalogueConflict when
+    WRITE_TRIES_MAX writes were overtaken; a retry helps then.
     """
     tries = 0
     while True:
@@ -73,16 +88,22 @@ async def rewrite(
             return current
         tries += 1
         try:
-            return await catalogues.put(new)
+            return await catalogues.put(new, discards)
         except CatalogueConflict:
             if tries == WRITE_TRIES_MAX:
                 raise
 
 
-async def _apply(config: Config, declared: list[Declared], *, dry_run: bool) -> None:
+async def _apply(
+    config: Config, declared: list[Declared], discarded: Collection[str], *, dry_run: bool
+) -> None:
+    who = operator()
+    discards = {
+        name: Decision(who, Action.DISCARD, "detached with --discard", name) for name in discarded
+    }
     async with open_store(config) as store:
         edits = await _edits(store.catalogues, declared)
-        told = await _judged(store, edits)
+        told = await _judged(store, edits, discarded)
         for line in told:
             click.echo(line)
         if dry_run:
@@ -90,7 +111,7 @@ async def _apply(config: Config, declared: list[Declared], *, dry_run: bool) -> 
             return
         for instance, edit in edits.items():
             before = await current_catalogue(store.catalogues, instance)
-            written = await rewrite(store.catalogues, instance, edit)
+            written = await rewrite(store.catalogues, instance, edit, discards)
             if written.version != before.version:
                 click.echo(f"instance {instance} is at version {written.version}")
         await _settle_default(store, declared)
@@ -122,10 +143,11 @@ def _merged(declared: Declared, current: Catalogue) -> Catalogue:
     return next_catalogue(current, declared)
 
 
-async def _judged(store: Store, edits: Edits) -> list[str]:
+async def _judged(store: Store, edits: Edits, discarded: Collection[str]) -> list[str]:
     """Put all changes in words. Raises InvalidInput with all problems; nothing is written."""
     told: list[str] = []
     problems: list[str] = []
+    detached: set[str] = set()
     for instance, edit in edits.items():
         current = await current_catalogue(store.catalogues, instance)
         try:
@@ -133,37 +155,50 @@ async def _judged(store: Store, edits: Edits) -> list[str]:
         except InvalidInput as error:
             problems += error.problems
             continue
-        problems += await _detached(store, current, new)
         told += difference(current, new)
+        kept = {upstream.name for upstream in new.upstreams}
+        for name in sorted({upstream.name for upstream in current.upstreams} - kept):
+            detached.add(name)
+            waiting = await asides_of(store).waiting(instance, name)
+            if waiting is not None and name in discarded:
+                told.append(f"- instance {instance}, upstream {name}: {_given_up(waiting)}")
+            elif waiting is not None:
+                problems.append(
+                    f"instance {instance}: upstream {name} cannot be detached, usage waits for it:"
+                    f" {_listed(waiting)}; forward it and decide about what is set aside"
+                    f" (cmapi-gateway forward list), or give it up with --discard {name}"
+                )
+    # With other problems it is not known what the file would detach.
+    if not problems:
+        problems += [
+            f"--discard {name[:NAME_SHOWN_MAX]}: this file detaches no upstream of that name;"
+            " nothing is given up for one that stays"
+            for name in sorted(set(discarded) - detached)
+        ]
     if problems:
         raise InvalidInput(*problems)
     return told
 
 
-async def _detached(store: Store, current: Catalogue, new: Catalogue) -> list[str]:
-    """Name the upstreams that would be detached while usage waits for them."""
-    kept = {upstream.name for upstream in new.upstreams}
-    lines = [line.id for line in current.lines if line.model.metered]
-    problems = []
-    for name in sorted({upstream.name for upstream in current.upstreams} - kept):
-        waiting = [line for line in lines if await _waits(store, current.id, line, name)]
-        if waiting:
-            problems.append(
-                f"instance {current.id}: upstream {name} cannot be detached, usage of"
-                f" {_listed(waiting)} waits for it; forward it first"
-            )
-    return problems
+def _given_up(waiting: Waiting) -> str:
+    """Say how many units are given up; those of dead batches were given up before."""
+    lines = {
+        line: sum(units for place, units in places.items() if place != "dead")
+        for line, places in waiting.units.items()
+    }
+    undecided = sum(places.get("dead", 0) for places in waiting.units.values())
+    more = f"; {undecided} units of dead batches stay dead" if undecided else ""
+    return f"{sum(lines.values())} units are given up ({_listed(waiting)}){more}"
 
 
-async def _waits(store: Store, instance: str, line: str, upstream: str) -> bool:
-    fields = [f"open|{line}|{upstream}", f"sealed|{line}|{upstream}"]
-    values = await store.client.hmget(store.catalogues.keys(instance).ledger, fields)
-    return any(int(value or 0) for value in values)
-
-
-def _listed(lines: list[str]) -> str:
-    more = f" and {len(lines) - LISTED_MAX} more" if len(lines) > LISTED_MAX else ""
-    return f"line {', '.join(lines[:LISTED_MAX])}{more}"
+def _listed(waiting: Waiting) -> str:
+    """Name what waits, units by line and place."""
+    told = [
+        f"{' and '.join(f'{units} {place}' for place, units in places.items())} of line {line}"
+        for line, places in waiting.units.items()
+    ]
+    more = f" and {len(told) - LISTED_MAX} more lines" if len(told) > LISTED_MAX else ""
+    return f"{', '.join(told[:LISTED_MAX]) or 'rows that come to nothing'}{more}"
 
 
 async def _settle_default(store: Store, declared: Iterable[Declared]) -> None:

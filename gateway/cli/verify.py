@@ -13,6 +13,7 @@ from typing import Final
 
 import click
 import msgspec
+from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +23,7 @@ from gateway.core.errors import InvalidInput
 from gateway.core.model import is_instance_id
 from gateway.service.balance import Books, Entry, audit, conservation
 from gateway.store.opening import Store
-from gateway.wiring import open_store
+from gateway.wiring import Totals, open_store, read_totals
 
 WATCH_S: Final = 1.0
 PIPE_COLUMNS: Final = 200  # of a table that goes to no terminal
@@ -35,7 +36,7 @@ _SUMS: Final = ("acked", "forwarded", "dead", "parked", "open", "sealed", "used"
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
-@click.option("--deep", is_flag=True, help="Add up the rows too, not only the running sums.")
+@click.option("--deep", is_flag=True, help="Add up rows and files too, not only sums.")
 @click.option("--watch", is_flag=True, help="Look again every second, until Ctrl-C.")
 @configured()
 @click.pass_context
@@ -45,8 +46,9 @@ def verify(
     """Check that acked = forwarded + dead + parked + open + sealed, for INSTANCE or for all.
 
     Per metered line and upstream, at one moment, also under load; and that acked is the sum of the
-    line's days. "acked" counts since the upstream was attached. Exit code 0 says that all of it
-    holds, 1 that something does not.
+    line's days. "acked" counts since the upstream was attached; "carried" of open was undone, is
+    not taken back upstream and waits to be netted. Exit code 0 says that all of it holds, 1 that
+    something does not.
     """
     if instance not in (None, DEFAULT_INSTANCE) and not is_instance_id(instance):
         raise InvalidInput(
@@ -81,6 +83,11 @@ class _Looks:
             while True:
                 books = await _books(store, instance, deep)
                 self.verdict = conservation(books)
+                if deep:
+                    try:
+                        books = _with_reported(books, await read_totals(config))
+                    except InvalidInput as error:  # a file that is not what was written
+                        self.verdict = "; ".join(error.problems)
                 show(books, self.verdict)
                 if not watch:
                     return
@@ -94,6 +101,18 @@ async def _books(store: Store, instance: str | None, deep: bool) -> list[Books]:
             raise InvalidInput("There is no default instance; name the one to verify")
     names = await store.catalogues.instances() if instance is None else [instance]
     return [await audit(store.catalogues, name, deep=deep) for name in names]
+
+
+def _with_reported(books: list[Books], totals: Totals) -> list[Books]:
+    """Put what upstreams tell beside what we know; one that tells of a line not at all has 0."""
+
+    def with_it(instance: str, entry: Entry) -> Entry:
+        told = totals.get(entry.upstream or "")
+        return entry if told is None else replace(entry, reported=told.get((instance, entry.id), 0))
+
+    return [
+        replace(each, lines=[with_it(each.id, entry) for entry in each.lines]) for each in books
+    ]
 
 
 def _show_json(books: list[Books], verdict: str) -> None:
@@ -111,15 +130,20 @@ def _show_table(books: list[Books], verdict: str) -> None:
         for name in _SUMS:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("balanced")
+        if reported := any(entry.reported is not msgspec.UNSET for entry in each.lines):
+            table.add_column("reported", justify="right", no_wrap=True)
         for entry in each.lines:
-            table.add_row(*_cells(entry))
+            told = "-" if entry.reported is msgspec.UNSET else str(entry.reported)
+            table.add_row(*_cells(entry), *([told] if reported else []))
         console.print(table)
+    if any(entry.parked or entry.dead for each in books for entry in each.lines):
+        click.echo("parked or dead: cmapi-gateway forward list tells what a person can decide")
     # Not by rich, which would break a long sentence into lines.
     click.echo(f"conservation: {verdict}")
 
 
 def _cells(entry: Entry) -> list[str]:
-    sums = [str(getattr(entry, name)) for name in _SUMS]
+    sums = [_sum(entry, name) for name in _SUMS]
     return [
         entry.id,
         entry.feature,
@@ -127,3 +151,10 @@ def _cells(entry: Entry) -> list[str]:
         *sums,
         "yes" if entry.balanced else "NO",
     ]
+
+
+def _sum(entry: Entry, name: str) -> str:
+    units = getattr(entry, name)
+    if name != "open" or not entry.carried:
+        return str(units)
+    return f"{units} (carried)" if units == entry.carried else f"{units} ({entry.carried} carried)"

@@ -154,6 +154,11 @@ def reset_periods(
     ]
 
 
+def next_reset_ms(reset: Reset, tz: ZoneInfo, at_ms: int) -> int:
+    """Give when the period after the one that contains a moment begins; without resets, the day."""
+    return reset_periods(Reset.DAILY if reset is Reset.NONE else reset, tz, at_ms, 0, 1)[1][0]
+
+
 def _periods_from(first: date, reset: Reset, tz: ZoneInfo) -> Iterator[tuple[int, date]]:
     """Yield (first moment, first day) of the period beginning on `first` and of all that follow it.
 

@@ -7,7 +7,7 @@ raised when the store does not answer, and a later call is always safe. Source: 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Protocol
@@ -15,8 +15,8 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.catalogue import CatalogueIndex
-from gateway.core.model import COUNT_MAX, FEATURES_MAX
-from gateway.core.usage import BATCH_ROWS_MAX, Batch, Choice, Row
+from gateway.core.model import COUNT_MAX, FEATURES_MAX, Line
+from gateway.core.usage import BATCH_ROWS_MAX, Batch, Choice, Row, Scope
 
 
 class Step(IntEnum):
@@ -26,6 +26,7 @@ class Step(IntEnum):
     GONE = 0  # no such batch is sealed (any more): a repeat, nothing was changed
     LEASE_LOST = -1  # the lease is another's, nothing was changed
     IN_DOUBT = -2  # an earlier attempt may have been applied and the upstream has forgotten its id
+    FULL = -3  # no more batches are set aside until a person has decided about some
 
 
 class Answer(StrEnum):
@@ -37,6 +38,7 @@ class Answer(StrEnum):
     REFUSED = "refused"  # nothing was applied, some features are named
     INVALID = "invalid"  # nothing was applied, the content is not taken
     STOPPED = "stopped"  # nothing was applied, nothing would be: credential or address
+    HANDED_OVER = "handed_over"  # kept safe for whoever carries it; a receipt will tell the rest
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -48,16 +50,52 @@ class Refusal(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """A judged answer. `why` is for people and holds no body, token or key."""
+    """A judged answer. `why` is for people and holds no body, token or key.
+
+    `conclusive`: it speaks for every attempt under this id, since the upstream remembers ids with
+    what became of them. Else a refusal speaks only for the attempt it answers.
+    """
 
     answer: Answer
     why: str = ""
     retry_after_s: int | None = None
     refused: tuple[Refusal, ...] = ()
+    conclusive: bool = False
+
+
+class Standing(StrEnum):
+    """Where a batch stands that was set aside."""
+
+    PARKED = "parked"  # it may have been applied: a person, or a receipt, tells
+    DEAD = "dead"  # it was not applied and will not be, as it is
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What an upstream refuses: units of one line, and of one host when it is told hosts.
+
+    They wait from `since_ms` and go again at `retry_ms`. `carried`: more was undone than used and
+    it takes nothing back; the units stay open to be netted against later use. Otherwise they are
+    parked, as *blocked*.
+    """
+
+    line: str
+    host: str
+    why: str
+    since_ms: int
+    retry_ms: int
+    carried: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        """The line and host it stands for."""
+        return self.line, self.host
 
 
 class Rest(msgspec.Struct, frozen=True):
-    """What an outbox still has: open rows, and the id of the sealed batch ("" for none)."""
+    """What an outbox still has: open rows, and the id of the sealed batch ("" for none).
+
+    Of the open rows, those that are only carried are not counted.
+    """
 
     open_rows: int
     sealed: str
@@ -76,11 +114,13 @@ class Outbox(Protocol):
 
     async def drop_lease(self, partition: int, holder: str) -> bool: ...
 
-    async def open_rows(self, instance: str, upstream: str, rows_max: int) -> list[Row]: ...
+    async def open_rows(
+        self, instance: str, upstream: str, rows_max: int, wanted: Callable[[Row], bool]
+    ) -> list[Row]: ...
 
     async def sealed(self, instance: str, upstream: str) -> Batch | None: ...
 
-    async def seal(self, holder: str, batch: Batch) -> tuple[Step, Batch | None]: ...
+    async def seal(self, holder: str, batch: Batch, version: int) -> tuple[Step, Batch | None]: ...
 
     async def begin_attempt(self, holder: str, batch: Batch, horizon_ms: int) -> Step: ...
 
@@ -88,7 +128,21 @@ class Outbox(Protocol):
 
     async def settle(self, holder: str, batch: Batch) -> Step: ...
 
-    async def unseal(self, holder: str, batch: Batch) -> Step: ...
+    async def marks(self, instance: str, upstream: str) -> tuple[list[Mark], int]: ...
+
+    async def refuse(
+        self, holder: str, batch: Batch, blocked: Sequence[int], marks: Sequence[Mark]
+    ) -> Step: ...
+
+    async def unblock(
+        self, holder: str, instance: str, upstream: str, marks: Sequence[Mark]
+    ) -> Step: ...
+
+    async def split(self, holder: str, batch: Batch, first: Batch, second: Batch) -> Step: ...
+
+    async def set_aside(self, holder: str, batch: Batch, standing: Standing, why: str) -> Step: ...
+
+    async def crowded(self, upstream: str, rows: int) -> set[str]: ...
 
     async def clean(self, instance: str, version: int, upstreams: list[str]) -> bool: ...
 
@@ -107,19 +161,25 @@ class Sender(Protocol):
     async def send(self, batch: Batch) -> Verdict: ...
 
 
+Encode = Callable[[Choice, str, str, Mapping[str, Line]], bytes]
+
+
 @dataclass(frozen=True)
 class Route:
     """One configured upstream, as the forwarder drives it.
 
     `horizon_ms` is how long the upstream remembers an id, less what a send may take; 0: it does
-    not. `encode` is pure: a choice with counts and the instance's id give the body.
+    not. `encode` is pure: a choice, the instance's id, the batch's id and the lines give the body.
+    `by_row`: rows go each by itself; otherwise as the sum of a feature, of one host and one sign
+    at a time.
     """
 
     name: str
     sender: Sender
-    encode: Callable[[Choice, str], bytes]
+    encode: Encode
     interval_s: float
     horizon_ms: int
     features_max: int = FEATURES_MAX
     rows_max: int = BATCH_ROWS_MAX
     count_max: int = COUNT_MAX
+    by_row: bool = False

@@ -1,9 +1,10 @@
 """Which usage rows go upstream together, and what they come to per feature.
 
-Decided here: the choice of rows for one batch. Not decided here: how a batch looks on a wire
-(upstream/) and how its rows move from open to sealed (store/lua/seal.lua). Pure and deterministic:
-the same rows give the same choice, in whatever order they were read. Source: DESIGN 5, SEMANTICS 2
-(bounds of a request), 9 and 11.
+Decided here: the choice of rows for one batch, summed per feature or each by itself, and how a
+batch that is not taken is halved. Not decided here: how a batch looks on a wire (upstream/) and how
+its rows move from open to sealed (store/lua/seal.lua). Pure and deterministic: the same rows give
+the same choice, in whatever order they were read. Source: DESIGN 5, SEMANTICS 2 (bounds of a
+request), 9 and 11.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from gateway.core.versions import version_key
 
 BATCH_ROWS_MAX: Final = 2_000  # what seal.lua moves in one call, a few milliseconds of the store
 
+Scope = tuple[str, str]  # line and host ("" unless by host): what an upstream refuses as one
+
 
 class Row(msgspec.Struct, frozen=True, array_like=True, order=True):
     """Units of one metered line in one hour; `host` is "" unless the upstream is told hosts.
@@ -30,6 +33,11 @@ class Row(msgspec.Struct, frozen=True, array_like=True, order=True):
     host: str
     units: int
 
+    @property
+    def scope(self) -> Scope:
+        """The line and host it belongs to."""
+        return self.line, self.host
+
 
 class Count(msgspec.Struct, frozen=True, array_like=True):
     """What all chosen rows of one feature and version come to; never 0."""
@@ -40,9 +48,10 @@ class Count(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """Rows for one batch, with the part of their units that is taken, and their sums to send.
+    """Rows for one batch, with the part of their units that is taken, and their sums.
 
-    All counts have one sign. Without counts the rows net to nothing, and nothing need be sent.
+    All counts have one sign, unless rows go each by itself. Without counts the rows net to nothing,
+    and to an upstream that takes sums nothing need be sent.
     """
 
     host: str = ""  # the one host of the batch, TYPE:value; "" unless by host
@@ -77,21 +86,21 @@ def choose_rows(
     rows_max: int = BATCH_ROWS_MAX,
     count_max: int = COUNT_MAX,
     by_host: bool = False,
+    carried: Collection[Scope] = (),
 ) -> Choice:
     """Choose the rows of the next batch, oldest hours first; no rows when there are none to send.
 
     A feature's rows are taken all together where they fit, so that an undo is netted against the
     use before it. What comes to more than zero goes first, what comes to less in a batch of its
     own, because a request may not mix signs. A sum beyond `count_max` is split inside a row. Rows
-    of lines that `lines` does not know are left where they are. Bounds: `rows_max` >= 2.
+    of lines that `lines` does not know are left where they are. What was undone in a `carried`
+    scope goes only together with more use of the same feature. Bounds: `rows_max` >= 2.
     """
     known = sorted((row for row in rows if row.line in lines), key=_age)
+    if carried:
+        known = _without_carried(known, lines, by_host, carried)
     host = known[0].host if by_host and known else ""
-    groups: dict[_Feature, list[Row]] = {}
-    for row in known:
-        if not by_host or row.host == host:
-            line = lines[row.line]
-            groups.setdefault((line.feature, version_key(line.version)), []).append(row)
+    groups = _by_feature((row for row in known if not by_host or row.host == host), lines)
     sums = {feature: sum(row.units for row in group) for feature, group in groups.items()}
     # Zero counts as positive: its rows cancel out, in whichever company they are.
     sign = 1 if any(total >= 0 for total in sums.values()) else -1
@@ -112,6 +121,89 @@ def choose_rows(
         if total:
             counts[feature] = Count(feature[0], _spelling(taken, lines), total)
     return Choice(host, tuple(chosen), tuple(counts.values()))
+
+
+def covers(scopes: Collection[Scope], row: Row, *, by_host: bool) -> bool:
+    """Say whether a row is of one of these scopes; unless by host, each is a whole line."""
+    if by_host:
+        return row.scope in scopes
+    return any(row.line == line for line, _ in scopes)
+
+
+def units_by_scope(scopes: Collection[Scope], rows: Iterable[Row]) -> dict[Scope, list[int]]:
+    """Sort the units of rows by the scope they are of; one without host is its whole line."""
+    found: dict[Scope, list[int]] = {}
+    for row in rows:
+        scope = (row.line, "") if (row.line, "") in scopes else row.scope
+        if scope in scopes:
+            found.setdefault(scope, []).append(row.units)
+    return found
+
+
+def choose_events(
+    rows: Iterable[Row], lines: Mapping[str, Line], *, rows_max: int = BATCH_ROWS_MAX
+) -> Choice:
+    """Choose the oldest rows, each to go by itself, whatever its host and sign."""
+    known = sorted((row for row in rows if row.line in lines), key=_age)
+    return gather(known[:rows_max], lines)
+
+
+def gather(rows: Iterable[Row], lines: Mapping[str, Line], host: str = "") -> Choice:
+    """Sum up exactly these rows, all of lines that are known; `host` is the one of the batch."""
+    rows = tuple(rows)
+    counts = []
+    for (feature, _), group in _by_feature(rows, lines).items():
+        if total := sum(row.units for row in group):
+            counts.append(Count(feature, _spelling(group, lines), total))
+    return Choice(host, rows, tuple(counts))
+
+
+def host_of(rows: Iterable[Row]) -> str:
+    """Give the host of rows that are all of one; "" when they are not."""
+    hosts = {row.host for row in rows}
+    return hosts.pop() if len(hosts) == 1 else ""
+
+
+def halve(
+    rows: Iterable[Row], lines: Mapping[str, Line], *, by_row: bool
+) -> tuple[list[Row], list[Row]] | None:
+    """Split a batch that is not taken in two; None when it cannot be: one row, or one feature.
+
+    Rows of a feature stay together unless `by_row`: an upstream that takes sums would get another
+    sum of the same feature, and refuse it for the same reason.
+    """
+    groups = [[row] for row in rows] if by_row else list(_by_feature(rows, lines).values())
+    if len(groups) < 2:
+        return None
+    middle = len(groups) // 2
+    first, second = groups[:middle], groups[middle:]
+    return [row for group in first for row in group], [row for group in second for row in group]
+
+
+def _by_feature(rows: Iterable[Row], lines: Mapping[str, Line]) -> dict[_Feature, list[Row]]:
+    groups: dict[_Feature, list[Row]] = {}
+    for row in rows:
+        line = lines[row.line]
+        groups.setdefault((line.feature, version_key(line.version)), []).append(row)
+    return groups
+
+
+def _without_carried(
+    rows: list[Row], lines: Mapping[str, Line], by_host: bool, carried: Collection[Scope]
+) -> list[Row]:
+    """Leave out what comes to less than nothing where the upstream takes nothing back."""
+    if not by_host:  # a mark of the time when it was by host stands for its line now
+        carried = {(line, "") for line, _ in carried}
+    hosts: dict[str, list[Row]] = {}
+    for row in rows:
+        hosts.setdefault(row.host if by_host else "", []).append(row)
+    left_out: set[Scope] = set()
+    for host, of_host in hosts.items():
+        for group in _by_feature(of_host, lines).values():
+            scopes = {(row.line, host) for row in group}
+            if not scopes.isdisjoint(carried) and sum(row.units for row in group) < 0:
+                left_out |= scopes
+    return [row for row in rows if (row.line, row.host if by_host else "") not in left_out]
 
 
 def _take(group: list[Row], sign: int, count_max: int, rows_max: int) -> list[Row]:

@@ -27,6 +27,9 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     `acked` counts since the upstream was attached, so that it is the sum of the five after it.
     `used` is the current reset period's. `held` is 0 for a line whose counts do not come back.
+    `carried` is the part of `open`, below 0, that was undone and that the upstream does not take
+    back; it waits to be netted. `reported` is what the upstream itself tells, unset where it does
+    not.
     """
 
     id: str
@@ -41,6 +44,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     used: int
     held: int
     balanced: bool
+    carried: int = 0
+    reported: int | msgspec.UnsetType = msgspec.UNSET
 
 
 class Books(msgspec.Struct, frozen=True):
@@ -63,11 +68,11 @@ async def audit(catalogues: Catalogues, instance: str, *, deep: bool) -> Books:
         if index is None:
             raise InvalidInput(f"There is no instance {instance[:64]!r}; name one that was applied")
         catalogue = index.catalogue
+        names = [upstream.name for upstream in catalogue.upstreams]
         if deep:
-            names = [upstream.name for upstream in catalogue.upstreams]
             ledger = await read_deep(catalogues.client, keys, names, catalogue.timezone)
         else:
-            ledger = await read_ledger(catalogues.client, keys)
+            ledger = await read_ledger(catalogues.client, keys, names)
         # An upstream attached between the two reads would have no baseline in one of them.
         if ledger.version == catalogue.version:
             return judge(index, ledger)
@@ -107,6 +112,7 @@ def judge(index: CatalogueIndex, ledger: Ledger) -> Books:
                     sealed=sums.sealed,
                     used=used,
                     balanced=not of_line and not of_pair,
+                    carried=ledger.carried.get((line.id, name), 0),
                 )
             )
     return Books(catalogue.id, entries, differences)
@@ -161,6 +167,7 @@ def _pair_differences(where: str, line: str, upstream: str, ledger: Ledger) -> l
         for word, said, rows in (
             ("open", sums.open, ledger.rows.open),
             ("sealed", sums.sealed, ledger.rows.sealed),
+            ("parked", sums.parked, ledger.rows.parked),
         ):
             if rows.get((line, upstream), 0) != said:
                 found.append(

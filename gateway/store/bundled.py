@@ -2,7 +2,8 @@
 
 Decided here: that nothing acknowledged is lost (append-only file, no eviction), that only the user
 of this account reaches it (unix socket, nothing on TCP), and that it ends with its owner. Not
-decided: whether one is needed; that is embedded.py. Source: DESIGN 7, RELIABILITY 2 and 5.
+decided: whether one is needed and when its file is synced; that is embedded.py.
+Source: DESIGN 7, RELIABILITY 2 and 5.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gateway.core.errors import InvalidInput
 
 SOCKET_FILE = "valkey.sock"
 LOG_FILE = "valkey.log"
+AOF_DIR = "appendonlydir"
 
 LOG_BYTES_MAX = 4 * 1024 * 1024  # looked at when a server starts; one older log is kept
 LOG_TAIL_BYTES_MAX = 4096
@@ -65,6 +67,8 @@ class BundledServer:
 def launch(data_dir: Path, appendfsync: str, lock_fd: int) -> BundledServer:
     """Start a server in `data_dir`, which is to hold `lock_fd` until it ends; does not wait for it.
 
+    `appendfsync` is "always", or "no" where somebody else syncs the append-only file; with
+    "everysec" it may answer before it has written.
     Raises InvalidInput when no server is bundled for this machine or the log cannot be written,
     RuntimeError outside the main thread, with whose end the kernel would end the server.
     """
@@ -104,6 +108,7 @@ def _settings(appendfsync: str) -> list[str]:
         "logfile": [""],  # stdout, so that what goes wrong before it can log is in the log too
         "save": [""],
         "appendonly": ["yes"],
+        "appenddirname": [AOF_DIR],
         "appendfsync": [appendfsync],
         "aof-load-truncated": ["yes"],
         "maxmemory-policy": ["noeviction"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,8 +20,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.core.catalogue import CatalogueIndex
+from gateway.core.decisions import Decision
 from gateway.core.errors import GatewayError, Unavailable
 from gateway.core.model import Catalogue, Line
+from gateway.store.durable import Durable
 from gateway.store.keys import META, InstanceKeys, PartitionKeys
 from gateway.store.scripts import Scripts
 
@@ -46,6 +48,7 @@ class Catalogues:
     client: Redis
     scripts: Scripts
     partitions: int
+    fsync: bool = False  # a catalogue that was written has reached the disk
     _cache: OrderedDict[str, CatalogueIndex] = field(default_factory=OrderedDict)
     _absent: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _reading: dict[str, asyncio.Task[CatalogueIndex | None]] = field(default_factory=dict)
@@ -117,12 +120,16 @@ class Catalogues:
         self._default = found.decode() if found else None
         return self._default
 
-    async def put(self, catalogue: Catalogue) -> Catalogue:
+    async def put(
+        self, catalogue: Catalogue, discards: Mapping[str, Decision] | None = None
+    ) -> Catalogue:
         """Write a catalogue as the version after `catalogue.version` and give it back with that.
 
         Holds on lines whose expiry came nearer are cut, and upstreams that are new begin with the
-        present counts as their baseline. Raises CatalogueConflict when `catalogue.version` is not
-        the one in force; nothing is changed then. A repeat after a lost reply raises it too.
+        present counts as their baseline. One that is detached has nothing waiting for it, or is in
+        `discards`: what waits is then dead, and recorded so. Raises CatalogueConflict when
+        `catalogue.version` is not the one in force; nothing is changed then. A repeat after a lost
+        reply raises it too.
         """
         keys = self.keys(catalogue.id)
         before = await self.read(catalogue.id)
@@ -131,10 +138,11 @@ class Catalogues:
             raise _overtaken(catalogue.id, old.version)
         was = {upstream.name for upstream in old.upstreams}
         now = {upstream.name for upstream in catalogue.upstreams}
-        outboxes = [key(name) for name in sorted(was - now) for key in (keys.open, keys.sealed)]
-        reply = await self.scripts.catalogue.run(
-            self.client,
-            [keys.cat, keys.ledger, keys.instances, *outboxes],
+        of_upstream = (keys.open, keys.sealed, keys.blocked, keys.aside, keys.refused)
+        outboxes = [key(name) for name in sorted(was - now) for key in of_upstream]
+        reply = await Durable(self.client, self.fsync).write(
+            self.scripts.catalogue,
+            [keys.cat, keys.ledger, keys.instances, keys.record, *outboxes],
             [
                 catalogue.id,
                 catalogue.version,
@@ -144,6 +152,7 @@ class Catalogues:
                 _encode(sorted(now - was)),
                 _encode(sorted(was - now)),
                 _encode(_nearer(old, catalogue)),
+                _encode({name: each.fields for name, each in (discards or {}).items()}),
             ],
         )
         if isinstance(reply, bytes):

@@ -1,10 +1,12 @@
 """The embedded store: one Valkey per data dir, started by whoever needs it first, shared by all.
 
-Decided here: who starts it, who waits, when it counts as ready and when waiting is vain. The server
-itself holds the flock on `valkey.lock`, by an inherited descriptor, so the lock lives exactly as
-long as the server: two starters make one server, and a dead one leaves nothing to clean up. Not
-decided: how the server is set up (bundled.py) and when to look for it again (whoever misses it).
-Source: INTERFACE 1, RELIABILITY 5.
+Decided here: who starts it, who waits, when it counts as ready and when waiting is vain; who brings
+its file to the disk (itself at every write, or its owner every second). The server itself holds the
+flock on `valkey.lock`, by an inherited descriptor, so the lock lives exactly as long as the server:
+two starters make one server, and a dead one leaves nothing to clean up. Not decided: how the server
+is set up (bundled.py), how its file is synced (flushing.py) and when to look for it again (whoever
+misses it).
+Source: INTERFACE 1, RELIABILITY 2 and 5.
 """
 
 from __future__ import annotations
@@ -22,15 +24,18 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gateway.core.errors import GatewayError, InvalidInput
-from gateway.store.bundled import SOCKET_FILE, BundledServer, launch
+from gateway.store.bundled import AOF_DIR, SOCKET_FILE, BundledServer, launch
+from gateway.store.flushing import Flusher
 
 LOCK_FILE = "valkey.lock"
-APPENDFSYNC = ("everysec", "always")  # "no" could not keep what `redis.ack` promises
 
 # The address of a unix socket holds 108 bytes, the final NUL among them.
 SOCKET_PATH_BYTES_MAX = 107
 POLL_S = 0.005
 PING_TIMEOUT_S = 0.5
+
+# Who started it may have asked for less, and WAITAOF waits in vain while the server never syncs.
+SYNC_EACH_WRITE = ("appendfsync", "always")
 
 
 class StartFailed(GatewayError):
@@ -41,15 +46,15 @@ class Embedded:
     """One Valkey server per data dir, shared by whoever asks for it.
 
     The server ends with the process that started it, whatever ended that; the others call `ensure`
-    again and one of them becomes its owner. A server that already runs keeps its `appendfsync`.
-    Raises InvalidInput on an `appendfsync` other than everysec and always.
+    again and one of them becomes its owner. What it has answered survives its end; a power cut
+    takes about a second, or nothing with `fsync_each_write`. A server that already runs is made to
+    sync each write where that is asked for, and goes on doing so where it is not.
     """
 
-    def __init__(self, data_dir: Path, *, appendfsync: str = "everysec") -> None:
-        if appendfsync not in APPENDFSYNC:
-            raise InvalidInput(f"appendfsync is {appendfsync!r}, expected everysec or always")
+    def __init__(self, data_dir: Path, *, fsync_each_write: bool = False) -> None:
         self._dir = data_dir.absolute()
-        self._appendfsync = appendfsync
+        self._fsync_each_write = fsync_each_write
+        self._flusher = Flusher(self._dir / AOF_DIR)
         self._dir_fd: int | None = None
         self._server: BundledServer | None = None
 
@@ -69,7 +74,7 @@ class Embedded:
         """
         deadline_s = time.monotonic() + timeout_s
         path = self._prepare()
-        while (trouble := _ping(path)) is not None:
+        while (trouble := self._greet(path)) is not None:
             self._advance(trouble, deadline_s)
             time.sleep(POLL_S)
         self._note_ready()
@@ -82,7 +87,7 @@ class Embedded:
         """
         deadline_s = time.monotonic() + timeout_s
         path = self._prepare()
-        while (trouble := await _ping_async(path)) is not None:
+        while (trouble := await self._greet_async(path)) is not None:
             self._advance(trouble, deadline_s)
             await asyncio.sleep(POLL_S)
         self._note_ready()
@@ -97,6 +102,7 @@ class Embedded:
         if server is not None:
             server.stop()
             self._server = None
+        self._flusher.stop()
         if self._dir_fd is not None:
             os.close(self._dir_fd)
             self._dir_fd = None
@@ -139,7 +145,10 @@ class Embedded:
         except BlockingIOError:
             return  # it starts, loads or ends; the next turn shows which
         else:
-            self._server = launch(self._dir, self._appendfsync, lock_fd)
+            self._server = launch(self._dir, "always" if self._fsync_each_write else "no", lock_fd)
+            if not self._fsync_each_write:
+                # It goes on after a kill of the server, whose last writes are still to be synced.
+                self._flusher.start()
         finally:
             # Closed and never unlocked: the server's copy is the same lock, from now on its alone.
             os.close(lock_fd)
@@ -162,25 +171,27 @@ class Embedded:
         if (server := self._own_server()) is not None:
             server.ready = True
 
+    def _greet(self, path: str) -> str | None:
+        """Say why the store does not answer, or None when it does, and syncs as it should."""
+        once = Retry(NoBackoff(), 0)
+        with redis.Redis(unix_socket_path=path, socket_timeout=PING_TIMEOUT_S, retry=once) as store:
+            try:
+                store.ping()
+                if self._fsync_each_write:
+                    store.config_set(*SYNC_EACH_WRITE)
+            except redis.RedisError as error:
+                return str(error)
+        return None
 
-def _ping(path: str) -> str | None:
-    """Say why the store does not answer, or None when it does."""
-    once = Retry(NoBackoff(), 0)
-    with redis.Redis(unix_socket_path=path, socket_timeout=PING_TIMEOUT_S, retry=once) as client:
-        try:
-            client.ping()
-        except redis.RedisError as error:
-            return str(error)
-    return None
-
-
-async def _ping_async(path: str) -> str | None:
-    once = AsyncRetry(NoBackoff(), 0)
-    async with redis.asyncio.Redis(
-        unix_socket_path=path, socket_timeout=PING_TIMEOUT_S, retry=once
-    ) as client:
-        try:
-            await client.ping()
-        except redis.RedisError as error:
-            return str(error)
-    return None
+    async def _greet_async(self, path: str) -> str | None:
+        once = AsyncRetry(NoBackoff(), 0)
+        async with redis.asyncio.Redis(
+            unix_socket_path=path, socket_timeout=PING_TIMEOUT_S, retry=once
+        ) as store:
+            try:
+                await store.ping()
+                if self._fsync_each_write:
+                    await store.config_set(*SYNC_EACH_WRITE)
+            except redis.RedisError as error:
+                return str(error)
+        return None

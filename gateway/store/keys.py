@@ -84,8 +84,21 @@ class InstanceKeys:
         return f"{self.prefix}open:{upstream}"
 
     def sealed(self, upstream: str) -> str:
-        """HASH id, rows, body, first_sent_ms, attempts: the one batch under way."""
+        """HASH id, rows, body, first_sent_ms, first_attempt, at_ms, attempts: the batch under way;
+        halves, id.<n>, rows.<n>, body.<n>: the halves that wait behind it."""
         return f"{self.prefix}sealed:{upstream}"
+
+    def blocked(self, upstream: str) -> str:
+        """HASH <line>|<hour>[|<host>] -> units: what this upstream refuses to take for now."""
+        return f"{self.prefix}blocked:{upstream}"
+
+    def refused(self, upstream: str) -> str:
+        """HASH <line>|[<host>] -> why and until when it is refused, as JSON."""
+        return f"{self.prefix}refused:{upstream}"
+
+    def aside(self, upstream: str) -> str:
+        """HASH <id>|facts, <id>|rows, <id>|body: batches taken out of the lane for a decision."""
+        return f"{self.prefix}aside:{upstream}"
 
     def outcome(self, dedupe_id: str) -> str:
         """STRING with PX: what became of an idempotency id."""

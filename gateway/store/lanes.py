@@ -44,6 +44,7 @@ class _Waiting(msgspec.Struct, eq=False):
     future: asyncio.Future[Reply]
     sent: bool = False  # an attempt ended without a reply: it may have been applied
     calendars: int = 0
+    from_ms: int | None = None  # what the script asked the calendar to reach back to
 
 
 @dataclass(slots=True)
@@ -196,6 +197,7 @@ class Lane:
         for waiting, reply in zip(batch, replies, strict=True):
             if reply.verdict is Verdict.CALENDAR and waiting.calendars < CALENDARS_MAX:
                 waiting.calendars += 1
+                waiting.from_ms = reply.from_ms
                 index = waiting.job.index
                 if (index.catalogue.id, reply.from_ms) not in told:
                     told.add((index.catalogue.id, reply.from_ms))
@@ -257,11 +259,11 @@ class Lane:
             catalogue = waiting.job.index.catalogue
             version = (catalogue.id, catalogue.version)
             if version not in frames:
-                frames[version] = self._frame_of(waiting.job.index, at_s)
+                frames[version] = self._frame_of(waiting.job.index, at_s, waiting.from_ms)
             framed.append((waiting.job, frames[version]))
         return framed
 
-    def _frame_of(self, index: CatalogueIndex, at_s: float) -> Frame:
+    def _frame_of(self, index: CatalogueIndex, at_s: float, from_ms: int | None) -> Frame:
         frame = self._frames.get(index.catalogue.id)
         now_ms = self.clock.now_ms(at_s)
         if (
@@ -271,7 +273,8 @@ class Lane:
             and frame.calendar.reaches(max(now_ms, frame.calendar.from_ms))
         ):
             return frame
-        return self._frame(index, now_ms - DAY_MS, now_ms)
+        # A midnight between the script's answer and now must not cut off what it has asked for.
+        return self._frame(index, now_ms - DAY_MS if from_ms is None else from_ms, now_ms)
 
     def _frame(self, index: CatalogueIndex, from_ms: int, now_ms: int) -> Frame:
         if len(self._frames) >= FRAMES_MAX:

@@ -3,24 +3,31 @@
 Decided here: what is read together in one transaction, so that the equations hold under load, and
 how the ledger's fields are spelt. Not decided here: which sums have to agree (service/balance.py)
 and who writes them (the Lua files). A deep read holds the store for as long as its rows take: about
-a third of a second for a million of them. Source: DESIGN 4 and 5, RELIABILITY 1 (I3).
+a third of a second for a million of them; of batches set aside it leaves the bodies where they are.
+Source: DESIGN 4 and 5, RELIABILITY 1 (I3).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
 
+from gateway.core.errors import Unavailable
 from gateway.core.periods import day_number, local_day, zone
-from gateway.core.usage import Row
+from gateway.core.ports import Standing
+from gateway.core.usage import Row, Scope, units_by_scope
 from gateway.store.keys import InstanceKeys
+from gateway.store.rows import mark_of, row_of
+
+ASIDE_TRIES_MAX: Final = 5  # batches are set aside, or decided about, now and then
 
 _decode_rows: Final = msgspec.msgpack.Decoder(tuple[Row, ...]).decode
+_decode_facts: Final = msgspec.msgpack.Decoder(tuple[Standing, str, int, int, int]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +53,16 @@ class UpstreamSums:
 
 @dataclass(frozen=True, slots=True)
 class RowSums:
-    """The same sums, added up from the rows they stand for; by line, or by (line, upstream)."""
+    """The same sums, added up from the rows they stand for; by line, or by (line, upstream).
+
+    `sealed` has the halves that wait behind a sealed batch, `parked` the blocked rows and those of
+    batches set aside that are not dead.
+    """
 
     days: Mapping[str, int]
     open: Mapping[tuple[str, str], int]
     sealed: Mapping[tuple[str, str], int]
+    parked: Mapping[tuple[str, str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +70,8 @@ class Ledger:
     """The sums of an instance at one moment; whatever is absent is 0.
 
     `version` is that of the catalogue in force at that moment (0: there is none). `used` is by
-    `<line>|<period label>`. `now_ms` is the moment, never before the last transaction's.
+    `<line>|<period label>`. `now_ms` is the moment, never before the last transaction's. `carried`
+    is what of `open` was undone and is not taken back, by (line, upstream); below 0.
     """
 
     version: int
@@ -69,6 +82,7 @@ class Ledger:
     upstreams: Mapping[tuple[str, str], UpstreamSums]
     used: Mapping[str, int]
     rows: RowSums | None = field(default=None)
+    carried: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
     def upstream(self, line: str, name: str) -> UpstreamSums:
         """Give the sums of a line and an upstream."""
@@ -77,88 +91,167 @@ class Ledger:
 
 _NOTHING: Final = UpstreamSums()
 _MEMBERS: Final = frozenset(UpstreamSums.__dataclass_fields__)
+_Label = tuple[str, str]  # which part of an instance is read, of which upstream or month
+_Replies = Mapping[_Label, Any]
 
 
-async def read_ledger(client: Redis, keys: InstanceKeys) -> Ledger:
+async def read_ledger(client: Redis, keys: InstanceKeys, upstreams: Sequence[str] = ()) -> Ledger:
     """Read an instance's ledger in one transaction; one that does not exist is all zeros.
 
-    Raises what the client raises; a retry is always safe.
+    What is carried is told of these `upstreams`. Raises what the client raises; a retry is always
+    safe.
     """
-    return _ledger(await _read(client, keys, [], []))
+    looked = await _run(client, {("refused", name): _refused(keys, name) for name in upstreams})
+    # Few upstreams carry anything, and only of those the open rows are looked at.
+    carrying = [name for name in upstreams if _carried_scopes(looked["refused", name])]
+    replies = await _run(client, _sums(keys) | _carriage(keys, carrying))
+    return _ledger(replies, carrying)
 
 
 async def read_deep(
-    client: Redis, keys: InstanceKeys, upstreams: list[str], timezone: str
+    client: Redis, keys: InstanceKeys, upstreams: Sequence[str], timezone: str
 ) -> Ledger:
     """Read a ledger together with the sums of all rows it stands for, in one transaction.
 
-    `upstreams` are the attached ones, `timezone` is the instance's. Raises as `read_ledger`.
+    `upstreams` are the attached ones, `timezone` is the instance's. Raises as `read_ledger`, and
+    Unavailable when batches are set aside faster than that can be read.
     """
-    first = await read_ledger(client, keys)
+    first = _ledger(await _run(client, _sums(keys)), [])
     # Two months ahead: the clock may move between the two reads, and an empty month costs nothing.
     months = _months(first.since_ms or first.now_ms, first.now_ms, timezone)
-    replies = await _read(client, keys, upstreams, months)
-    return _ledger(replies, _row_sums(upstreams, replies[_HEAD:]))
-
-
-_HEAD: Final = 4  # replies that every read begins with
-
-
-async def _read(
-    client: Redis, keys: InstanceKeys, upstreams: list[str], months: list[int]
-) -> list[Any]:
-    pipeline = client.pipeline(transaction=True)
-    pipeline.time()
-    pipeline.hget(keys.cat, "version")
-    pipeline.hgetall(keys.ledger)
-    pipeline.hgetall(keys.used)
+    commands: dict[_Label, tuple[str, ...]] = _sums(keys) | _carriage(keys, upstreams)
     for name in upstreams:
-        pipeline.hgetall(keys.open(name))
-        pipeline.hget(keys.sealed(name), "rows")
+        commands["sealed", name] = ("HGETALL", keys.sealed(name))
+        commands["blocked", name] = ("HGETALL", keys.blocked(name))
+        commands["names", name] = ("HKEYS", keys.aside(name))
     for month in months:
-        pipeline.hgetall(keys.days(month))
-    replies: list[Any] = await pipeline.execute()
-    return replies
+        commands["days", str(month)] = ("HGETALL", keys.days(month))
+    asides = {name: await _aside_fields(client, keys, name) for name in upstreams}
+    for _ in range(ASIDE_TRIES_MAX):
+        kept: dict[_Label, tuple[str, ...]] = {
+            ("aside", name): ("HMGET", keys.aside(name), *fields)
+            for name, fields in asides.items()
+            if fields
+        }
+        replies = await _run(client, commands | kept)
+        found = {name: _without_bodies(replies["names", name]) for name in upstreams}
+        if found == asides:
+            return _ledger(replies, upstreams, _row_sums(upstreams, asides, replies))
+        asides = found
+    raise Unavailable("Batches are set aside faster than they can be read", "not_applied")
 
 
-def _ledger(replies: list[Any], rows: RowSums | None = None) -> Ledger:
-    (seconds, micros), version, found, used = replies[:_HEAD]
-    fields = {name.decode(): int(units) for name, units in found.items()}
+def _sums(keys: InstanceKeys) -> dict[_Label, tuple[str, ...]]:
+    return {
+        ("time", ""): ("TIME",),
+        ("version", ""): ("HGET", keys.cat, "version"),
+        ("ledger", ""): ("HGETALL", keys.ledger),
+        ("used", ""): ("HGETALL", keys.used),
+    }
+
+
+def _carriage(keys: InstanceKeys, upstreams: Iterable[str]) -> dict[_Label, tuple[str, ...]]:
+    commands: dict[_Label, tuple[str, ...]] = {}
+    for name in upstreams:
+        commands["open", name] = ("HGETALL", keys.open(name))
+        commands["refused", name] = _refused(keys, name)
+    return commands
+
+
+def _refused(keys: InstanceKeys, upstream: str) -> tuple[str, ...]:
+    return "HGETALL", keys.refused(upstream)
+
+
+async def _run(client: Redis, commands: Mapping[_Label, tuple[str, ...]]) -> _Replies:
+    pipeline = client.pipeline(transaction=True)
+    for command in commands.values():
+        pipeline.execute_command(*command)
+    return dict(zip(commands, await pipeline.execute(), strict=True))
+
+
+async def _aside_fields(client: Redis, keys: InstanceKeys, upstream: str) -> list[str]:
+    names: Any = await client.hkeys(keys.aside(upstream))
+    return _without_bodies(names)
+
+
+def _without_bodies(names: list[bytes]) -> list[str]:
+    """Give the fields of batches set aside that tell their units: facts and rows, by turns."""
+    ids = sorted(name.decode().removesuffix("|facts") for name in names if name.endswith(b"|facts"))
+    return [f"{each}|{part}" for each in ids for part in ("facts", "rows")]
+
+
+def _ledger(replies: _Replies, upstreams: Iterable[str], rows: RowSums | None = None) -> Ledger:
+    seconds, micros = replies["time", ""]
+    fields = {name.decode(): int(units) for name, units in replies["ledger", ""].items()}
     lines: dict[str, dict[str, int]] = {"acked": {}, "days": {}}
-    upstreams: dict[tuple[str, str], dict[str, int]] = {}
+    sums: dict[tuple[str, str], dict[str, int]] = {}
     for name, units in fields.items():
         kind, *rest = name.split("|")
         if len(rest) == 1 and kind in lines:
             lines[kind][rest[0]] = units
         elif len(rest) == 2 and kind in _MEMBERS:
-            upstreams.setdefault((rest[0], rest[1]), {})[kind] = units
+            sums.setdefault((rest[0], rest[1]), {})[kind] = units
     return Ledger(
-        version=int(version or 0),
+        version=int(replies["version", ""] or 0),
         now_ms=max(seconds * 1000 + micros // 1000, fields.get("last_ms", 0)),
         since_ms=fields.get("since_ms", 0),
         acked=lines["acked"],
         days=lines["days"],
-        upstreams={pair: UpstreamSums(**sums) for pair, sums in upstreams.items()},
-        used={name.decode(): int(units) for name, units in used.items()},
+        upstreams={pair: UpstreamSums(**found) for pair, found in sums.items()},
+        used={name.decode(): int(units) for name, units in replies["used", ""].items()},
         rows=rows,
+        carried=_carried(upstreams, replies),
     )
 
 
-def _row_sums(upstreams: list[str], replies: list[Any]) -> RowSums:
+def _carried(upstreams: Iterable[str], replies: _Replies) -> dict[tuple[str, str], int]:
+    """Sum up what was undone in scopes that an upstream takes nothing back of."""
+    carried: Counter[tuple[str, str]] = Counter()
+    for name in upstreams:
+        scopes = _carried_scopes(replies["refused", name])
+        if not scopes:
+            continue
+        sums = units_by_scope(scopes, _rows(replies["open", name]))
+        for (line, _), units in sums.items():
+            carried[line, name] += min(0, sum(units))
+    return {pair: units for pair, units in carried.items() if units}
+
+
+def _carried_scopes(marks: Mapping[bytes, bytes]) -> set[Scope]:
+    return {mark.scope for mark in (mark_of(*each) for each in marks.items()) if mark.carried}
+
+
+def _row_sums(
+    upstreams: Iterable[str], asides: Mapping[str, list[str]], replies: _Replies
+) -> RowSums:
     opened: Counter[tuple[str, str]] = Counter()
     sealed: Counter[tuple[str, str]] = Counter()
+    parked: Counter[tuple[str, str]] = Counter()
+    for name in upstreams:
+        for row in _rows(replies["open", name]):
+            opened[row.line, name] += row.units
+        for row in _rows(replies["blocked", name]):
+            parked[row.line, name] += row.units
+        for part, packed in replies["sealed", name].items():
+            if part == b"rows" or part.startswith(b"rows."):
+                for row in _decode_rows(packed):
+                    sealed[row.line, name] += row.units
+        kept = replies["aside", name] if asides[name] else []
+        for facts, packed in zip(kept[::2], kept[1::2], strict=True):
+            if _decode_facts(facts)[0] is Standing.PARKED:
+                for row in _decode_rows(packed):
+                    parked[row.line, name] += row.units
     days: Counter[str] = Counter()
-    for at, name in enumerate(upstreams):
-        for row, units in replies[2 * at].items():
-            opened[row.decode().split("|", 1)[0], name] += int(units)
-        for each in _decode_rows(replies[2 * at + 1] or b"\x90"):  # an empty array
-            sealed[each.line, name] += each.units
-    for month in replies[2 * len(upstreams) :]:
-        for entry, units in month.items():
+    for (part, _), reply in replies.items():
+        for entry, units in reply.items() if part == "days" else ():
             line, _, kind = entry.decode().split("|", 2)
             if kind == "u":
                 days[line] += int(units)
-    return RowSums(days, opened, sealed)
+    return RowSums(days, opened, sealed, parked)
+
+
+def _rows(fields: Mapping[bytes, bytes]) -> Iterable[Row]:
+    return (row_of(*each) for each in fields.items())
 
 
 def _months(from_ms: int, to_ms: int, timezone: str) -> list[int]:

@@ -56,10 +56,13 @@ class Store:
         try:
             await self.client.ping()
         except (RedisError, OSError):
-            if self.embedded is not None:
-                await self.embedded.ensure_async()
-            return False
-        return True
+            answers = False
+        else:
+            answers = True
+        # One of another process is asked too: started anew, it may sync less than this one needs.
+        if self.embedded is not None and not (answers and self.embedded.owned):
+            await self.embedded.ensure_async()
+        return answers
 
 
 @asynccontextmanager
@@ -84,19 +87,12 @@ async def open_store(
     async with AsyncExitStack() as stack:
         embedded = None
         if url == EMBEDDED:
-            appendfsync = "always" if ack == "local" else "everysec"
-            embedded = Embedded(data_dir, appendfsync=appendfsync)
+            embedded = Embedded(data_dir, fsync_each_write=ack == "local")
             stack.callback(embedded.close)
             url = f"unix://{await embedded.ensure_async()}"
         client = open_client(url)
         stack.push_async_callback(client.aclose)
-        strength = await _reach(client, ack)
-        if strength.weak and not allow_weaker:
-            raise StoreUnfit(
-                f"The store ({strength.version}) is weaker than asked for: "
-                f"{'; '.join(strength.weak)} (or start with --allow-weaker-store)"
-            )
-        await settle_layout(client, partitions)
+        strength = await _reach(client, ack, partitions, allow_weaker=allow_weaker)
         scripts = Scripts(prelude)
         lane = Lane(
             scripts.apply,
@@ -108,18 +104,26 @@ async def open_store(
             queue_max=queue_max,
         )
         stack.push_async_callback(lane.close)
-        catalogues = Catalogues(client, scripts, partitions)
+        catalogues = Catalogues(client, scripts, partitions, strength.fsync_each_call)
         yield Store(client, scripts, catalogues, lane, strength, partitions, ack, embedded)
 
 
-async def _reach(client: Redis, ack: str) -> Strength:
-    """Examine the server, waiting while it is away or loads its data."""
+async def _reach(client: Redis, ack: str, partitions: int, *, allow_weaker: bool) -> Strength:
+    """Examine the server and settle its layout, waiting while it is away or loads its data."""
     deadline_s = time.monotonic() + REACH_S
     while True:
         try:
-            return await examine(client, ack)
+            strength = await examine(client, ack)
+            if strength.weak and not allow_weaker:
+                raise StoreUnfit(
+                    f"The store ({strength.version}) is weaker than asked for: "
+                    f"{'; '.join(strength.weak)} (or start with --allow-weaker-store)"
+                )
+            await settle_layout(client, partitions)
         except (RedisError, OSError) as error:
             if time.monotonic() > deadline_s or _LASTING.search(str(error)):
                 # The address may carry a password; the library's words do not.
                 raise StoreAway(f"The store cannot be reached: {error}") from error
             await asyncio.sleep(0.05)
+        else:
+            return strength

@@ -15,7 +15,7 @@ from typing import Any, Final
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import BusyLoadingError, ResponseError
 
 from gateway.core.errors import GatewayError
 from gateway.store.keys import LAYOUT_VERSION, META
@@ -84,8 +84,9 @@ async def settle_layout(client: Redis, partitions: int) -> None:
 async def examine(client: Redis, ack: str) -> Strength:
     """Look at version, eviction, append-only file and role against an `ack` level.
 
-    Raises StoreUnfit for a server that is too old for anything; what is merely weaker than the
-    level is listed, for the caller to refuse or to allow.
+    Raises StoreUnfit for a server that is too old for anything, BusyLoadingError for one that still
+    reads its data: it does not say yet how it is set up. What is merely weaker than the level is
+    listed, for the caller to refuse or to allow.
     """
     info = await client.info("everything")
     valkey = info.get("valkey_version")
@@ -93,6 +94,9 @@ async def examine(client: Redis, ack: str) -> Strength:
     name = f"{'Valkey' if valkey else 'Redis'} {'.'.join(map(str, version))}"
     if version < (VALKEY_FLOOR if valkey else REDIS_FLOOR):
         raise StoreUnfit(f"{name} is too old: Redis 7.0 or Valkey 7.2 is needed")
+    if int(info.get("loading", 0)):
+        # INFO answers while other commands do not, and says that there is no append-only file.
+        raise BusyLoadingError("it is loading its data")
     weak = []
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
@@ -107,7 +111,10 @@ async def examine(client: Redis, ack: str) -> Strength:
         # Asked of every call where the server can tell: what it was set to at the start may change,
         # and a server that syncs always answers at once.
         fsync_each_call = version >= WAITAOF_FLOOR
-        if not fsync_each_call and await _fsync_policy(client) != "always":
+        fsync = await _fsync_policy(client)
+        if fsync_each_call and fsync == "no":
+            weak.append('ack = "local" would wait in vain with appendfsync no; set always')
+        if not fsync_each_call and fsync != "always":
             weak.append(f'{name} knows no WAITAOF: ack = "local" needs appendfsync always')
     return Strength(name, fsync_each_call, tuple(weak))
 

@@ -1,30 +1,24 @@
 """CMAPI as an upstream: a batch as an access request, and what the answer means. Pure.
 
-Decided here: the bytes of the request and the meaning of each answer. Not decided here: what is
-then done (delivery.py), the connection and the token (sender.py). A 200 is a grant only when it
-reads as an access response without statuses; whatever might have been applied is UNKNOWN.
+Decided here: the bytes of the request and the meaning of a 200. Not decided here: the other answers
+(answers.py), what is then done (delivery.py), the connection and the token (sender.py). A 200 is a
+grant only when it reads as an access response without statuses; one that does not read as an
+access response may have been applied.
 Source: DESIGN 5 (the table of answers), protocols/cmapi.md 4, 5 and 9.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import msgspec
 
 from gateway.core.ports import Answer, Refusal, Route, Sender, Verdict
 from gateway.core.usage import Choice
+from gateway.upstream.answers import WHY_CHARS_MAX, horizon_ms, judge_failure
 
 ENDPOINT: Final = "/access_request"
-RETRY_AFTER_S_MAX: Final = 3_600  # a hostile or mistaken header must not silence us for days
-WHY_CHARS_MAX: Final = 200
-# Past this before the upstream forgets an id, it is not used any more: the clocks are not one.
-HORIZON_MARGIN_MS: Final = 60_000
-
-_SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 
 class CmapiUpstream(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,25 +57,18 @@ class _Response(msgspec.Struct):
     requestHostId: Any = msgspec.UNSET
 
 
-class _Problem(msgspec.Struct):
-    key: str = ""
-    arguments: list[Any] | None = None
-
-
 _response: Final = msgspec.json.Decoder(_Response).decode
-_problem: Final = msgspec.json.Decoder(_Problem).decode
 
 
 def route(upstream: CmapiUpstream, sender: Sender) -> Route:
     """Give the forwarder's view of this upstream."""
-    # A send may post twice, for the sake of a fresh token.
-    margin_ms = int(2 * upstream.timeout_s * 1000) + HORIZON_MARGIN_MS
     return Route(
         name=upstream.name,
         sender=sender,
-        encode=lambda choice, instance: encode(upstream, choice, instance),
+        encode=lambda choice, instance, _batch, _lines: encode(upstream, choice, instance),
         interval_s=upstream.interval_s,
-        horizon_ms=max(0, upstream.dedupe_horizon_ms - margin_ms),
+        # A send may post twice, for the sake of a fresh token.
+        horizon_ms=horizon_ms(upstream.dedupe_horizon_ms, 2 * upstream.timeout_s),
     )
 
 
@@ -110,18 +97,12 @@ def encode(upstream: CmapiUpstream, choice: Choice, instance: str) -> bytes:
 def judge(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
     """Say what an answer means; header names are lower case. Never raises."""
     if status == 200:
-        return _judge_response(body)
-    why = f"HTTP {status}"
-    if status == 429 or (status == 503 and _says_not_applied(body)):
-        return Verdict(Answer.NOT_APPLIED, why, retry_after_s=_retry_after_s(headers))
-    if status in (400, 413, 422):
-        return Verdict(Answer.INVALID, f"{why} {_key(body)}".rstrip())
-    if 300 <= status < 500:
-        return Verdict(Answer.STOPPED, f"{why} {_key(body)}".rstrip())
-    return Verdict(Answer.UNKNOWN, why, retry_after_s=_retry_after_s(headers))
+        # Only a gateway of ours is known to remember a denial together with the id.
+        return _judge_response(body, conclusive="gateway-request-id" in headers)
+    return judge_failure(status, headers, body)
 
 
-def _judge_response(body: bytes) -> Verdict:
+def _judge_response(body: bytes, conclusive: bool) -> Verdict:
     unreadable = Verdict(Answer.UNKNOWN, "HTTP 200 that is no access response")
     try:
         response = _response(body)
@@ -137,38 +118,7 @@ def _judge_response(body: bytes) -> Verdict:
         for status in response.statusList
     )
     named = ", ".join(f"{each.name} {each.version}: {each.code}" for each in refused)
-    return Verdict(Answer.REFUSED, named[:WHY_CHARS_MAX], refused=refused)
-
-
-def _says_not_applied(body: bytes) -> bool:
-    """Say whether it is a gateway of ours that did not apply the request (SEMANTICS 10)."""
-    problem = _read_problem(body)
-    return problem.key == "gateway.unavailable" and (problem.arguments or [])[:1] == ["not_applied"]
-
-
-def _key(body: bytes) -> str:
-    """Give the error's key where it is a plain word; nothing else of a body goes into a log."""
-    key = _read_problem(body).key
-    return key if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", key) else ""
-
-
-def _read_problem(body: bytes) -> _Problem:
-    try:
-        return _problem(body)
-    except (ValueError, RecursionError):
-        return _Problem()
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> int | None:
-    """Read Retry-After in seconds, or as a date against the answer's own Date; None: no sense."""
-    text = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(int(text), RETRY_AFTER_S_MAX)
-    try:
-        wait = parsedate_to_datetime(text) - parsedate_to_datetime(headers.get("date", ""))
-    except (ValueError, TypeError, OverflowError):
-        return None
-    return min(max(0, int(wait.total_seconds())), RETRY_AFTER_S_MAX)
+    return Verdict(Answer.REFUSED, named[:WHY_CHARS_MAX], refused=refused, conclusive=conclusive)
 
 
 def _text(value: object) -> str:

@@ -25,11 +25,13 @@ from gateway.upstream.leases import Leases
 PARTITIONS_AT_ONCE_MAX: Final = 8
 SWEEP_S: Final = 1.0
 PAUSE_S: Final = 0.5  # before a round after one that could not do its work, for its own reasons
+CROWD_LOOK_S: Final = 10.0  # how often it is seen that a batch could be filled before its time
 ELSEWHERE_S: Final = 20.0  # a lease held elsewhere has ended or lapsed by then
 DRAIN_ROUNDS_MAX: Final = 10_000
 DRAIN_FAILURES_MAX: Final = 8  # in a row; then the upstream is taken to be away
 DRAIN_PAUSE_S_MAX: Final = 30.0
 LEFTOVERS_MAX: Final = 1_000
+LEFT_TOLD_MAX: Final = 20  # outboxes that a stop names in the log
 STOP_LIST_S: Final = 1.0
 
 _log: Final = structlog.get_logger("gateway.forward")
@@ -47,11 +49,15 @@ class Leftover(msgspec.Struct, frozen=True):
 
 @dataclass
 class _Round:
-    """What a round met: how visits ended, and the partitions that another process worked on."""
+    """What a round met: how visits ended, and the instances that another process worked on."""
 
-    ended: set[Progress] = field(default_factory=set)
-    elsewhere: set[int] = field(default_factory=set)
+    ended: dict[str, Progress] = field(default_factory=dict)  # by instance
+    elsewhere: set[str] = field(default_factory=set)
     trouble: bool = False  # the store did not answer somewhere
+
+    def having(self, progress: Progress) -> set[str]:
+        """The instances where it ended so."""
+        return {instance for instance, ended in self.ended.items() if ended is progress}
 
     @property
     def hindered(self) -> bool:
@@ -116,6 +122,8 @@ class Forwarder:
                 left = await self.leftovers()
         except Exception as error:  # the store may be gone first; what it has it keeps
             _log.warning("leftovers_unknown", error=type(error).__name__)
+        for each in left[:LEFT_TOLD_MAX]:
+            _log.info("outbox_left", **msgspec.structs.asdict(each))
         _log.info("forwarder_stopped", outboxes_left=len(left))
         return left
 
@@ -154,7 +162,7 @@ class Forwarder:
                     name = attachment.name
                     rest = await self.outbox.rest(instance, name)
                     if rest.open_rows or rest.sealed:
-                        reason = self.delivery.reason(instance, name)
+                        reason = self.delivery.hindrances.reason((instance, name))
                         if name not in configured:
                             reason = "upstream is not configured"
                         left.append(Leftover(instance, name, rest.open_rows, rest.sealed, reason))
@@ -163,45 +171,77 @@ class Forwarder:
         return left
 
     async def _serve(self, route: Route) -> None:
-        """Make rounds for one upstream until told to stop."""
-        only: set[int] | None = None
-        while not self._stopping.is_set():
-            started_s = self.monotonic_s()
-            met = await self._round(route, only)
-            pause_s = self._pause_s(route, met, started_s)
-            # A round only because of foreign leases leaves other outboxes to their interval.
-            only = met.elsewhere if met.elsewhere and pause_s == ELSEWHERE_S else None
-            await self._pause(pause_s)
+        """Make rounds for one upstream until told to stop.
 
-    def _pause_s(self, route: Route, met: _Round, started_s: float) -> float:
-        pauses = [max(0.0, started_s + route.interval_s - self.monotonic_s())]
-        if met.trouble or Progress.MORE in met.ended:
-            pauses.append(PAUSE_S)
-        if met.elsewhere:
-            pauses.append(ELSEWHERE_S)
-        if Progress.BLOCKED in met.ended:
-            pauses.append(max(PAUSE_S, self.delivery.blocked_wait_s(route.name) or 0.0))
-        if Progress.LATER in met.ended:
+        A round over all instances at the interval, and between two of them one over those for which
+        there is a reason of their own: the others keep their interval.
+        """
+        full_s = self.monotonic_s()  # when the next round over all is due
+        wakes: dict[str, float] = {}  # instances that are due before that
+        while not self._stopping.is_set():
+            only: set[str] | None = None
+            if self.monotonic_s() < full_s:
+                only = {each for each, at_s in wakes.items() if at_s <= self.monotonic_s()}
+            else:
+                full_s = self.monotonic_s() + route.interval_s
+                wakes.clear()
+            for instance in only or ():
+                del wakes[instance]
+            met = await self._round(route, only)
+            now_s = self.monotonic_s()
+            if met.trouble:
+                full_s = min(full_s, now_s + PAUSE_S)
+            wakes |= self._wakes(route, met, now_s)
+            await self._pause_until(route, met, full_s, wakes)
+
+    def _wakes(self, route: Route, met: _Round, now_s: float) -> dict[str, float]:
+        """Say which instances are to be visited again before all are, and when."""
+        hindrances = self.delivery.hindrances
+        due = {name: max(PAUSE_S, wait_s) for name, wait_s in hindrances.waits(route.name).items()}
+        due |= dict.fromkeys(met.elsewhere, ELSEWHERE_S)
+        due |= dict.fromkeys(met.having(Progress.MORE), PAUSE_S)
+        wait_s = hindrances.breaker(route.name).wait_s(now_s)
+        due |= dict.fromkeys(met.having(Progress.LATER), max(PAUSE_S / 10, wait_s))
+        return {instance: now_s + wait_s for instance, wait_s in due.items()}
+
+    async def _pause_until(
+        self, route: Route, met: _Round, full_s: float, wakes: dict[str, float]
+    ) -> None:
+        """Pause until somebody is due, or a batch could be filled somewhere; that is then noted."""
+        until_s = min([full_s, *wakes.values()])
+        if met.having(Progress.LATER):
             # Before the upstream is to be asked again, a round for another reason can do nothing.
-            return max(PAUSE_S / 10, self.delivery.breaker(route.name).wait_s(self.monotonic_s()))
-        return min(pauses)
+            breaker = self.delivery.hindrances.breaker(route.name)
+            until_s = self.monotonic_s() + max(PAUSE_S / 10, breaker.wait_s(self.monotonic_s()))
+
+        async def look() -> None:
+            # What is refused or cannot be sent stays where it is, however much it is.
+            held = self.delivery.hindrances.waits(route.name).keys() | wakes.keys()
+            for instance in await self.outbox.crowded(route.name, route.rows_max) - held:
+                wakes[instance] = self.monotonic_s()
+
+        while not self._stopping.is_set() and (left_s := until_s - self.monotonic_s()) > 0:
+            await self._pause(min(left_s, CROWD_LOOK_S))
+            if left_s > CROWD_LOOK_S and not met.having(Progress.LATER):
+                await self._guard(look(), _Round())
+                until_s = min([until_s, *wakes.values()])
 
     def _drain_pauses(self, route: Route, met: _Round, patient: bool) -> list[float]:
         """List how long to wait for each thing that waiting may help; [] when nothing may."""
         pauses: list[float] = []
-        breaker = self.delivery.breaker(route.name)
+        breaker = self.delivery.hindrances.breaker(route.name)
         wait_s = breaker.wait_s(self.monotonic_s())
         may_return = breaker.failures < DRAIN_FAILURES_MAX and wait_s <= DRAIN_PAUSE_S_MAX
-        if Progress.LATER in met.ended and may_return:
+        if met.having(Progress.LATER) and may_return:
             pauses.append(wait_s)
-        if Progress.MORE in met.ended:
+        if met.having(Progress.MORE):
             pauses.append(0.0)
         if met.hindered and patient:
             pauses.append(PAUSE_S)
         return pauses
 
-    async def _round(self, route: Route, only: set[int] | None = None) -> _Round:
-        """Visit every outbox of this upstream that may have something."""
+    async def _round(self, route: Route, only: set[str] | None = None) -> _Round:
+        """Visit the outboxes of this upstream that may have something, all or of some instances."""
         met = _Round()
         at_once = asyncio.Semaphore(PARTITIONS_AT_ONCE_MAX)
 
@@ -212,9 +252,14 @@ class Forwarder:
 
         async def visit_all() -> None:
             dirty = await self.outbox.dirty()
-            await asyncio.gather(
-                *(visit(*each) for each in dirty.items() if only is None or each[0] in only)
-            )
+            if only is not None:
+                dirty = {
+                    at: [each for each in names if each in only] for at, names in dirty.items()
+                }
+            places = [(partition, names) for partition, names in dirty.items() if names]
+            # Each replica begins elsewhere, so that they share the work instead of meeting.
+            first = int(self.random() * len(places))
+            await asyncio.gather(*(visit(*each) for each in places[first:] + places[:first]))
 
         async with self._rounds[route.name]:
             await self._guard(visit_all(), met)
@@ -224,7 +269,7 @@ class Forwarder:
         """Deliver the instances of one partition over one route, under its lease."""
         async with self.leases.hold(partition) as lease:
             if lease is None:
-                met.elsewhere.add(partition)
+                met.elsewhere.update(instances)
                 return
             for instance in instances:
                 index = await self.catalogues.read(instance)
@@ -236,7 +281,7 @@ class Forwarder:
                         ended = await self.delivery.run(
                             lease, index, attachment, route, to_the_end=self._draining
                         )
-                met.ended.add(ended)
+                met.ended[instance] = ended
                 if ended is Progress.EMPTY:
                     names = [each.name for each in index.catalogue.upstreams]
                     await self.outbox.clean(instance, index.catalogue.version, names)

@@ -1,17 +1,20 @@
 """The one HTTP client: bytes under an id to a configured address, an answer or why there is none.
 
-Decided here: time-outs, bounds, how few connections, and what a failure below HTTP means. Not
-decided here: what an answer means (cmapi.py) and whether to send again (delivery.py). Addresses
-come from the configuration only; redirects are never followed; environment proxies and netrc are
-not looked at. Source: DESIGN 5, RELIABILITY 3 (8), protocols/cmapi.md 7.2 and 9.
+Decided here: time-outs, bounds, how few connections, which credential goes, and what a failure
+below HTTP means. Not decided here: what an answer means (cmapi.py, cloudevents.py) and whether to
+send again (delivery.py). Addresses come from the configuration only; redirects are never followed;
+environment proxies and netrc are not looked at. Source: DESIGN 5, INTERFACE 4, RELIABILITY 3 (8),
+protocols/cmapi.md 7.2 and 9.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -22,9 +25,9 @@ from gateway.core.keys import PrivateKey
 from gateway.core.ports import Answer, Verdict
 from gateway.core.tokens import mint_token
 from gateway.core.usage import Batch
-from gateway.upstream.cmapi import CmapiUpstream, judge
+from gateway.upstream import cloudevents, cmapi
 
-ANSWER_BYTES_MAX: Final = 65_536
+ANSWER_BYTES_MAX: Final = 2**20  # a grant of 64 features with long texts has 100 KB
 CONNECT_TIMEOUT_S: Final = 5.0
 # A hosted tenant has 60 connections for everybody; we are one of many.
 CONNECTIONS_MAX: Final = 8
@@ -32,7 +35,11 @@ CONNECTIONS_MAX: Final = 8
 IDLE_S_MAX: Final = 4.0
 TOKEN_TTL_S: Final = 3_600
 TOKEN_SPARE_S: Final = 300  # a token is minted anew so long before it lapses
+TOKEN_BYTES_MAX: Final = 16_384  # of a token file; servers take about half of that in a header
 SUBJECT: Final = "cmapi-gateway"
+
+# Anything else would end the header, or could not be written into one.
+_TOKEN: Final = re.compile(rb"[\x21-\x7e]+")
 
 # Nothing of a request was sent when one of these is raised.
 _UNSENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -47,7 +54,7 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 def open_http() -> httpx.AsyncClient:
-    """Make the client that all upstreams of a process share; the caller closes it."""
+    """Make the client of one upstream, so that none waits for another; the caller closes it."""
     return httpx.AsyncClient(
         follow_redirects=False,
         trust_env=False,
@@ -67,7 +74,9 @@ async def post(
 
     NOT_APPLIED when no connection came about, UNKNOWN when one did; `timeout_s` bounds it all.
     """
-    timeout = httpx.Timeout(timeout_s, connect=min(CONNECT_TIMEOUT_S, timeout_s))
+    # Who finds no connection free has sent nothing, and must be told so before the deadline.
+    first_s = min(CONNECT_TIMEOUT_S, timeout_s / 2)
+    timeout = httpx.Timeout(timeout_s, connect=first_s, pool=first_s)
     try:
         async with (
             asyncio.timeout(timeout_s),
@@ -102,7 +111,7 @@ class CmapiSender:
     RSA key and an address that is none.
     """
 
-    upstream: CmapiUpstream
+    upstream: cmapi.CmapiUpstream
     private: PrivateKey = field(repr=False)
     client: httpx.AsyncClient = field(repr=False)
     now_s: Callable[[], float] = time.time
@@ -110,9 +119,7 @@ class CmapiSender:
     _token_until_s: float = 0.0
 
     def __post_init__(self) -> None:
-        url = httpx.URL(self.upstream.url)
-        if url.scheme not in ("http", "https") or not url.host:
-            raise InvalidInput(f"upstream {self.upstream.name}: url is not an http(s) address")
+        _check_address(self.upstream.name, self.upstream.url)
         self._mint()
 
     async def send(self, batch: Batch) -> Verdict:
@@ -124,26 +131,16 @@ class CmapiSender:
             reply = await post(
                 self.client,
                 self.upstream.endpoint,
-                self._headers(batch),
+                _headers(batch, "application/json", self._token),
                 batch.body,
                 self.upstream.timeout_s,
             )
             if isinstance(reply, Verdict):
                 return reply
-            verdict = judge(reply.status, reply.headers, reply.body)
+            verdict = cmapi.judge(reply.status, reply.headers, reply.body)
             if reply.status != 401:
                 break
         return verdict
-
-    def _headers(self, batch: Batch) -> dict[str, str]:
-        return {
-            "Content-Type": "application/json",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "Authorization": f"Bearer {self._token}",
-            "Idempotency-Key": batch.id,
-            "User-Agent": SUBJECT,
-        }
 
     def _mint(self) -> None:
         now_s = self.now_s()
@@ -155,3 +152,80 @@ class CmapiSender:
             kid=self.upstream.kid or None,
         )
         self._token_until_s = now_s + TOKEN_TTL_S
+
+
+@dataclass
+class EventsSender:
+    """Sends batches to one collector of CloudEvents.
+
+    `read_token` gives the bearer token anew for each send, because tokens rotate, and raises
+    InvalidInput where there is none that could be sent; None: no token goes along. It is called in
+    a thread. Raises InvalidInput for an address that is none.
+    """
+
+    upstream: cloudevents.CloudeventsUpstream
+    client: httpx.AsyncClient = field(repr=False)
+    read_token: Callable[[], str] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _check_address(self.upstream.name, self.upstream.url)
+
+    async def send(self, batch: Batch) -> Verdict:
+        """Post the batch once; nothing is sent without the token that should go along."""
+        try:
+            token = await self._token()
+        except TimeoutError:
+            return Verdict(Answer.STOPPED, "the token file does not answer")
+        except InvalidInput as error:
+            return Verdict(Answer.STOPPED, str(error))
+        reply = await post(
+            self.client,
+            self.upstream.url,
+            _headers(batch, cloudevents.MEDIA_TYPE, token),
+            batch.body,
+            self.upstream.timeout_s,
+        )
+        if isinstance(reply, Verdict):
+            return reply
+        return cloudevents.judge(reply.status, reply.headers, reply.body)
+
+    async def _token(self) -> str:
+        if self.read_token is None:
+            return ""
+        # In a thread and bounded: a secret may lie on a volume that hangs, requests may not.
+        async with asyncio.timeout(self.upstream.timeout_s):
+            return await asyncio.to_thread(self.read_token)
+
+
+def read_token_file(path: Path) -> str:
+    """Read a bearer token from a file, without the white space around it.
+
+    Raises InvalidInput with a sentence that holds nothing of the content: for a file that cannot be
+    read, that is over TOKEN_BYTES_MAX, or that is not one word of visible ASCII.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(TOKEN_BYTES_MAX + 1)
+    except OSError as error:
+        raise InvalidInput(f"the token file {path} cannot be read: {error.strerror}") from error
+    token = content.strip()
+    if len(content) > TOKEN_BYTES_MAX or not _TOKEN.fullmatch(token):
+        raise InvalidInput(f"the token file {path} is not one token of visible ASCII")
+    return token.decode("ascii")
+
+
+def _check_address(name: str, address: str) -> None:
+    url = httpx.URL(address)
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InvalidInput(f"upstream {name}: url is not an http(s) address")
+
+
+def _headers(batch: Batch, media_type: str, token: str) -> dict[str, str]:
+    headers = {
+        "Content-Type": media_type,
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "Idempotency-Key": batch.id,
+        "User-Agent": SUBJECT,
+    }
+    return headers | {"Authorization": f"Bearer {token}"} if token else headers

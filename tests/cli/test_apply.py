@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 from msgspec.structs import replace
@@ -14,13 +15,17 @@ from msgspec.structs import replace
 from gateway.cli import main
 from gateway.cli.apply import WRITE_TRIES_MAX, rewrite
 from gateway.config import load_config
+from gateway.core.decisions import Decision
 from gateway.core.model import Catalogue
+from gateway.core.usage import Row
+from gateway.store.asides import Asides
 from gateway.store.catalogues import CatalogueConflict
 from gateway.store.keys import META
 from gateway.store.opening import Store
 from gateway.wiring import open_store
 
 T = TypeVar("T")
+encode = msgspec.msgpack.encode
 LINE = """
 [[instance.line]]
 id = "L1"
@@ -128,30 +133,101 @@ def test_default_is_settled_after_an_end_in_the_middle(tmp_path: Path) -> None:
     assert default_of(tmp_path) == "A"
 
 
-@pytest.mark.parametrize("field", ["open|L1|up", "sealed|L1|up"])
-def test_upstream_with_usage_waiting_is_not_detached(tmp_path: Path, field: str) -> None:
-    applied(tmp_path, instance("I", extra="[[instance.upstream]]\nname = 'up'"))
-    before = catalogues(tmp_path, "I")
+ATTACHED = instance("I", extra="[[instance.upstream]]\nname = 'up'")
+WAITING = "usage waits for it: 3 open and 4 sealed and 5 parked and 6 dead of line L1"
 
-    def waiting(units: int) -> None:
-        with_store(
-            tmp_path,
-            lambda store: store.client.hset(store.catalogues.keys("I").ledger, field, units),
-        )
 
-    waiting(-3)
+def leave_waiting(tmp_path: Path, **places: int) -> None:
+    """Let units wait for the upstream in these places, as a forwarder leaves them."""
+
+    async def story(store: Store) -> None:
+        keys = store.catalogues.keys("I")
+        ledger = {f"{place}|L1|up": units for place, units in places.items()}
+        ledger |= {f"{word}|L1": sum(places.values()) for word in ("acked", "days")}
+        await store.client.hset(keys.ledger, mapping=ledger)  # type: ignore[arg-type]
+        packed = {place: encode([Row("L1", 1, "", units)]) for place, units in places.items()}
+        if "open" in places:
+            await store.client.hset(keys.open("up"), "L1|1", places["open"])
+        if "sealed" in places:
+            fields = {"id": "s", "rows": packed["sealed"], "body": b"x", "attempts": 0}
+            await store.client.hset(keys.sealed("up"), mapping=fields)
+        for place in {"parked", "dead"} & places.keys():
+            facts = encode((place, "why", 1, 0, 1))
+            fields = {f"{place}|facts": facts, f"{place}|rows": packed[place], f"{place}|body": b""}
+            await store.client.hset(keys.aside("up"), mapping=fields)
+
+    with_store(tmp_path, story)
+
+
+def dump(tmp_path: Path) -> tuple[dict[bytes, bytes], list[bytes], list[Decision]]:
+    """Give ledger, keys and record of the instance."""
+
+    async def story(store: Store) -> tuple[dict[bytes, bytes], list[bytes], list[Decision]]:
+        keys = store.catalogues.keys("I")
+        names = sorted(await store.client.keys(keys.prefix + "*"))
+        asides = Asides(store.client, store.scripts, store.partitions)
+        ledger = await store.client.hgetall(keys.ledger)
+        return ledger, names, await asides.decisions("I")
+
+    return with_store(tmp_path, story)
+
+
+@pytest.mark.parametrize("place", ["open", "sealed", "parked", "dead"])
+def test_upstream_with_usage_waiting_is_not_detached(tmp_path: Path, place: str) -> None:
+    applied(tmp_path, ATTACHED)
+    leave_waiting(tmp_path, **{place: 3})
+    before = catalogues(tmp_path, "I"), dump(tmp_path)
     result = apply(tmp_path, instance("I"))
-    assert result.exit_code == 2
-    assert "upstream up cannot be detached, usage of line L1 waits for it" in result.stderr
-    assert catalogues(tmp_path, "I") == before
-    waiting(0)
+    assert (result.exit_code, result.stdout) == (2, "")
+    said = f"upstream up cannot be detached, usage waits for it: 3 {place} of line L1"
+    assert said in result.stderr
+    assert "--discard up" in result.stderr
+    assert (catalogues(tmp_path, "I"), dump(tmp_path)) == before
+
+
+def test_upstream_without_usage_waiting_is_detached(tmp_path: Path) -> None:
+    applied(tmp_path, ATTACHED)
     assert "- instance I, upstream up\n" in applied(tmp_path, instance("I"))
 
 
-def test_discard_is_refused_as_long_as_it_is_not_built(tmp_path: Path) -> None:
-    result = apply(tmp_path, instance("I"), "--discard", "up")
-    assert (result.exit_code, "--discard is not built yet" in result.stderr) == (2, True)
-    assert catalogues(tmp_path, "I") == [None]
+def test_discard_gives_up_what_waits_and_records_it(tmp_path: Path) -> None:
+    applied(tmp_path, ATTACHED)
+    leave_waiting(tmp_path, open=3, sealed=4, parked=5, dead=6)
+    before = catalogues(tmp_path, "I"), dump(tmp_path)
+    assert WAITING in apply(tmp_path, instance("I")).stderr
+    dry = apply(tmp_path, instance("I"), "--discard", "up", "--dry-run")
+    assert dry.exit_code == 0
+    assert "- instance I, upstream up: 12 units are given up" in dry.stdout
+    assert "6 units of dead batches stay dead" in dry.stdout
+    assert (catalogues(tmp_path, "I"), dump(tmp_path)) == before
+    done = apply(tmp_path, instance("I"), "--discard", "up")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert dry.stdout.replace("dry run: nothing was written\n", "") in done.stdout
+    (catalogue,) = catalogues(tmp_path, "I")
+    assert catalogue is not None
+    assert catalogue.upstreams == ()
+    ledger, names, (decision,) = dump(tmp_path)
+    sums = {place: int(ledger[f"{place}|L1|up".encode()]) for place in ("open", "sealed", "parked")}
+    assert sums == {"open": 0, "sealed": 0, "parked": 0}
+    assert int(ledger[b"dead|L1|up"]) == 18
+    assert not [name for name in names if name.endswith(b":up")]
+    assert (decision.what, decision.upstream, decision.units) == ("discard", "up", "L1=12")
+    assert decision.why == "detached with --discard"
+    assert "@" in decision.who
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_discard_of_an_upstream_that_is_not_detached_is_bad_input(
+    tmp_path: Path, kept: bool
+) -> None:
+    applied(tmp_path, ATTACHED)
+    leave_waiting(tmp_path, open=3)
+    before = catalogues(tmp_path, "I"), dump(tmp_path)
+    name, text = ("up", ATTACHED) if kept else ("other", instance("I"))
+    result = apply(tmp_path, text, *(["--discard", "up"] if not kept else []), "--discard", name)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"--discard {name}: this file detaches no upstream of that name" in result.stderr
+    assert (catalogues(tmp_path, "I"), dump(tmp_path)) == before
 
 
 def test_public_file_is_found_beside_the_file(tmp_path: Path) -> None:
@@ -186,7 +262,7 @@ def test_overtaken_write_is_made_again_a_few_times(tmp_path: Path) -> None:
                 self.times = times
                 self.read = store.catalogues.read
 
-            async def put(self, catalogue: Catalogue) -> Catalogue:
+            async def put(self, catalogue: Catalogue, _discards: object) -> Catalogue:
                 nonlocal edits
                 edits += 1
                 if edits <= self.times:

@@ -28,6 +28,9 @@ CATALOGUE = Catalogue(
 BALANCED = {"acked|L1": 42, "days|L1": 42, "open|L1|parent": 40, "forwarded|L1|parent": 2}
 
 
+FORWARDED = {"forwarded|L1|parent": 50}
+
+
 def store_with(data_dir: Path, ledger: Mapping[str, int]) -> None:
     async def main() -> None:
         async with open_store("embedded", data_dir, partitions=256) as store:
@@ -68,6 +71,7 @@ def test_balanced_books_are_shown_to_the_letter_and_exit_0(tmp_path: Path) -> No
             "used": 42,
             "held": 0,
             "balanced": True,
+            "carried": 0,
         },
         {
             "id": "L2",
@@ -82,6 +86,7 @@ def test_balanced_books_are_shown_to_the_letter_and_exit_0(tmp_path: Path) -> No
             "used": 2,
             "held": 2,
             "balanced": True,
+            "carried": 0,
         },
     ]
     expected = {"instances": [{"id": "DEMO", "lines": lines}], "conservation": "OK"}
@@ -104,6 +109,43 @@ def test_a_difference_is_named_and_exits_1(tmp_path: Path) -> None:
     assert told.stdout.splitlines()[-1].startswith("conservation: DEMO line L1 to parent: 42 acked")
     as_json = json.loads(verify(tmp_path, "--format", "json").stdout)
     assert not as_json["instances"][0]["lines"][0]["balanced"]
+
+
+def test_a_carried_negative_is_marked_and_told_in_json(tmp_path: Path) -> None:
+    store_with(tmp_path, {"acked|L1": 42, "days|L1": 42, "open|L1|parent": -8} | FORWARDED)
+    mark = {"line": "", "host": "", "why": "", "since_ms": 1, "retry_ms": 2, "carried": True}
+
+    async def carry() -> None:
+        async with open_store("embedded", tmp_path, partitions=256) as store:
+            keys = store.catalogues.keys("DEMO")
+            await store.client.hset(keys.refused("parent"), "L1|", json.dumps(mark))
+            await store.client.hset(keys.open("parent"), "L1|490000", -8)
+
+    asyncio.run(carry())
+    told = verify(tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "-8 (carried)" in told.stdout
+    assert "forward list" not in told.stdout
+    lines = json.loads(verify(tmp_path, "--format", "json").stdout)["instances"][0]["lines"]
+    assert (lines[0]["open"], lines[0]["carried"]) == (-8, -8)
+
+
+@pytest.mark.parametrize("place", ["parked", "dead"])
+def test_a_table_points_to_what_a_person_can_decide(tmp_path: Path, place: str) -> None:
+    store_with(tmp_path, {**BALANCED, "open|L1|parent": 30, f"{place}|L1|parent": 10})
+    told = verify(tmp_path)
+    assert told.returncode == 0, told.stderr
+    assert "cmapi-gateway forward list" in told.stdout
+    assert told.stdout.splitlines()[-1] == "conservation: OK"
+
+
+def test_parked_units_without_rows_are_a_difference_of_a_deep_look(tmp_path: Path) -> None:
+    store_with(tmp_path, {**BALANCED, "open|L1|parent": 0, "parked|L1|parent": 40})
+    assert verify(tmp_path).returncode == 0
+    deep = verify(tmp_path, "--deep")
+    assert deep.returncode == 1
+    # The days come first: this ledger has no rows of any kind.
+    assert "row by row (and 1 more)" in deep.stdout
 
 
 def test_only_a_deep_look_misses_rows(tmp_path: Path) -> None:

@@ -7,11 +7,16 @@ same way, the laws would still tell.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import Final
 
 from gateway.core.counters import label_of
 from gateway.core.model import Line
+from gateway.core.usage import Row
 from tests.model.stored import Dump
 from tests.model.twins import Twin
+
+PLACES: Final = ("base", "forwarded", "dead", "parked", "open", "sealed")
 
 
 def check_laws(twin: Twin, before: Dump, after: Dump, now_ms: int) -> None:
@@ -44,7 +49,7 @@ def _check_capacity(
 
 
 def _check_ledger(twin: Twin, line: str, ledger: dict[str, int], after: Dump) -> None:
-    """I3: acked is the sum of its days, and per upstream all of it is somewhere."""
+    """I3: acked is the sum of its days, and per upstream all of it is somewhere, in rows too."""
     acked = ledger.get(f"acked|{line}", 0)
     in_days = sum(
         units
@@ -54,10 +59,36 @@ def _check_ledger(twin: Twin, line: str, ledger: dict[str, int], after: Dump) ->
         if field.startswith(f"{line}|") and field.endswith("|u")
     )
     assert acked == in_days == ledger.get(f"days|{line}", 0)
-    for up in twin.attached:
-        tail = f"{line}|{up}"
-        rows = after.get(twin.keys.open(up), {})
-        in_rows = sum(units for row, units in rows.items() if row.split("|")[0] == line)
-        assert in_rows == ledger.get(f"open|{tail}", 0)
-        places = ("base", "forwarded", "dead", "parked", "open", "sealed")
-        assert acked == sum(ledger.get(f"{place}|{tail}", 0) for place in places)
+    for up in twin.lanes:
+        sums = {place: ledger.get(f"{place}|{line}|{up}", 0) for place in PLACES}
+        waiting = _waiting(twin, line, up, after)
+        assert waiting == {place: sums[place] for place in waiting}
+        if up in twin.attached:
+            assert acked == sum(sums.values())
+
+
+def _waiting(twin: Twin, line: str, up: str, after: Dump) -> dict[str, int]:
+    """Add up the rows of a line: what the ledger says of them has to be the same."""
+    keys = twin.keys
+    sealed = after.get(keys.sealed(up))
+    batches = [sealed, *sealed["halves"]] if sealed else []
+    aside = after.get(keys.aside(up), {})
+    parked = [
+        aside[name.replace("|facts", "|rows")]
+        for name, facts in aside.items()
+        if name.endswith("|facts") and facts[0] == "parked"
+    ]
+    return {
+        "open": _in_fields(line, after.get(keys.open(up), {})),
+        "sealed": sum(_in_rows(line, batch["rows"]) for batch in batches),
+        "parked": _in_fields(line, after.get(keys.blocked(up), {}))
+        + sum(_in_rows(line, rows) for rows in parked),
+    }
+
+
+def _in_fields(line: str, rows: dict[str, int]) -> int:
+    return sum(units for row, units in rows.items() if row.split("|")[0] == line)
+
+
+def _in_rows(line: str, rows: Iterable[Row]) -> int:
+    return sum(row.units for row in rows if row.line == line)

@@ -14,15 +14,24 @@ import msgspec
 from redis.asyncio import Redis
 
 from gateway.core.counters import State
-from gateway.core.usage import Row
 from gateway.store.keys import InstanceKeys
+from tests.model.stored_lanes import plain_aside, plain_record, plain_refused, plain_sealed
 
 Dump = dict[str, Any]
 
-_decode_rows: Final = msgspec.msgpack.Decoder(tuple[Row, ...]).decode
-
 _CONSUMED: Final = struct.Struct("<ddd24s")
-_COMMANDS: Final = {b"hash": "HGETALL", b"zset": "ZRANGE", b"set": "SMEMBERS", b"string": "GET"}
+_COMMANDS: Final = {
+    b"hash": "HGETALL",
+    b"zset": "ZRANGE",
+    b"set": "SMEMBERS",
+    b"string": "GET",
+    b"stream": "XRANGE",
+}
+_WHOLE: Final[dict[bytes, tuple[Any, ...]]] = {
+    b"zset": (0, -1, "WITHSCORES"),
+    b"stream": ("-", "+"),
+}
+_OF_UPSTREAM: Final = {"sealed": plain_sealed, "aside": plain_aside, "refused": plain_refused}
 _READ_AS_ZERO: Final = ("used", "ledger")  # hashes in which 0 and nothing are the same
 
 
@@ -35,8 +44,7 @@ async def read_store(client: Redis) -> Dump:
         kinds.type(key)
     values = client.pipeline(transaction=False)
     for key, kind in zip(keys, await kinds.execute(), strict=True):
-        extra = (0, -1, "WITHSCORES") if kind == b"zset" else ()
-        values.execute_command(_COMMANDS[kind], key, *extra)
+        values.execute_command(_COMMANDS[kind], key, *_WHOLE.get(kind, ()))
     found = await values.execute()
     return {
         key.decode(): _plain(key.decode(), value) for key, value in zip(keys, found, strict=True)
@@ -46,6 +54,8 @@ async def read_store(client: Redis) -> Dump:
 def _plain(key: str, value: Any) -> Any:
     if ":d:" in key or key == "gw:clock":
         return value
+    if key.endswith(":record"):
+        return plain_record(value)
     if isinstance(value, (set, list)) and not (value and isinstance(value, list)):
         return {member.decode() for member in value}
     if isinstance(value, list):  # a sorted set
@@ -54,9 +64,9 @@ def _plain(key: str, value: Any) -> Any:
         )
         return {member.decode(): int(float(score)) for member, score in pairs}
     fields = {field.decode(): text for field, text in value.items()}
-    if ":sealed:" in key:
-        return {"id": fields["id"].decode(), "rows": _decode_rows(fields["rows"])}
-    last = key.rpartition(":")[2]
+    *_, kind, last = key.split(":")
+    if kind in _OF_UPSTREAM:
+        return _OF_UPSTREAM[kind](fields)
     if last == "holds":
         return {host: _holds(text) for host, text in fields.items()}
     if last == "undo":
@@ -90,7 +100,7 @@ def _consumptions(text: bytes) -> list[tuple[int, int, int, str]]:
 
 
 def counters_of(keys: InstanceKeys, state: State, ledger: dict[str, int]) -> Dump:
-    """Spell a state as the keys of one instance; `ledger` are the fields that no request changes.
+    """Spell a state as the keys of one instance; `ledger` are the sums that no request changes.
 
     Keys without a field are left out, as the store does.
     """
@@ -99,10 +109,6 @@ def counters_of(keys: InstanceKeys, state: State, ledger: dict[str, int]) -> Dum
         for up, rows in state.open.items()
     }
     sums = dict(ledger)
-    for up, rows in state.open.items():
-        for (line, _, _), units in rows.items():
-            name = f"open|{line}|{up}"
-            sums[name] = sums.get(name, 0) + units
     for line, units in state.acked.items():
         sums[f"acked|{line}"] = sums[f"days|{line}"] = units
     sums["seq"], sums["last_ms"] = state.seq, state.last_ms

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.core.model import AccessRequest, Attachment, Catalogue, Reset, Want
 from tests.model.bench import Bench
+from tests.model.edges import moment_ms
 from tests.model.laws import check_laws
 from tests.model.pools import (
     BEGIN_MS,
@@ -39,11 +40,14 @@ class History:
     def twin(self) -> Twin:
         return self.world.twins["paris"]
 
-    def ask(self, feature: str, units: int, version: str = "0", **more: Any) -> None:
+    def ask(
+        self, feature: str, units: int, version: str = "0", twin: Twin | None = None, **more: Any
+    ) -> None:
         self.asked += 1
         said: dict[str, Any] = {"host": HOSTS[0], "incremental": True, "partial": True} | more
         request = AccessRequest(wants=(Want(feature, version, units),), **said)
-        asked = Asked(self.twin, self.twin.index, request, f"id-{self.asked}")
+        twin = twin or self.twin
+        asked = Asked(twin, twin.index, request, f"id-{self.asked}")
         self.bench.do(self.world.ask([asked]))
         self.compare()
 
@@ -169,16 +173,11 @@ def test_an_upstream_attached_later_starts_from_there(history: History) -> None:
         history.compare()
 
     def consume(units: int) -> None:
-        history.asked += 1
-        wants = (Want("calls", "1.0", units),)
-        request = AccessRequest(host=HOSTS[0], wants=wants, incremental=True)
-        asked = Asked(twin, twin.index, request, f"id-{history.asked}")
-        history.bench.do(world.ask([asked]))
-        history.compare()
+        history.ask("calls", units, "1.0", twin=twin)
 
     consume(4)
     attach(TO_ONE, BY_HOST)
-    assert twin.ledger["base|C1|one"] + twin.ledger["base|C2|one"] == 4
+    assert twin.lane("one").base.total() == 4
     consume(3)
     attach()
     assert twin.attached == {"one", "two"}
@@ -187,7 +186,29 @@ def test_an_upstream_attached_later_starts_from_there(history: History) -> None:
     assert twin.attached == set()
     consume(2)
     attach(BY_HOST)
-    assert twin.ledger["base|C1|two"] + twin.ledger["base|C2|two"] == 6
+    assert twin.lane("two").base.total() == 6
+
+
+def test_what_an_upstream_began_from_is_forgotten_when_it_comes_again(history: History) -> None:
+    """Nothing counts at the second attachment, since all was given back while nobody was told."""
+    twin = history.world.twins["utc"]
+
+    def attach(*upstreams: Attachment) -> None:
+        def change(old: Catalogue, _: int) -> Catalogue:
+            return msgspec.structs.replace(old, upstreams=upstreams)
+
+        history.bench.do(history.world.change(twin, change))
+        history.compare()
+
+    def consume(units: int) -> None:
+        history.ask("calls", units, "1.0", twin=twin)
+
+    consume(4)
+    attach(TO_ONE)
+    attach()
+    consume(-4)
+    attach(TO_ONE)
+    assert twin.lane("one").base.total() == 0
 
 
 def test_consumption_is_remembered_to_a_small_part_of_the_undo_interval(history: History) -> None:
@@ -205,3 +226,12 @@ def test_what_is_held_of_a_retired_line_can_be_returned(history: History) -> Non
     history.ask("pool", -9)
     history.ask("pool", -9)
     assert history.twin.state.holds == {}
+
+
+def test_what_lapsed_long_ago_is_swept_at_the_last_moment_of_a_day(bench: Bench) -> None:
+    """By the time the calendar is made anew it is the next day, and that must not cut it short."""
+    history = History(bench, next(RUNS))
+    history.ask("seats", 1)
+    midnight_ms = moment_ms(history.twin, "before a month", history.world.clock_ms + 400 * DAY_MS)
+    history.wait(midnight_ms - history.world.clock_ms)
+    history.ask("seats", 1)

@@ -8,65 +8,23 @@ steps that lead to it, as short as they could be made, and a line that replays t
 
 from __future__ import annotations
 
-import os
-from functools import partial
-from itertools import count
-from typing import Any
-
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import precondition, rule
 
-from gateway.core.model import UNITS_MAX, AccessRequest
-from tests.model import outbox
+from gateway.core.model import AccessRequest
 from tests.model.bench import Bench
 from tests.model.edges import edges_of, moment_ms, undos_of
-from tests.model.laws import check_laws
-from tests.model.pools import (
-    AT_THE_END_OF_NUMBERS,
-    BEGIN_MS,
-    LEFT_AT_THE_END,
-    MOMENTS,
-    Change,
-    changes,
-    first_catalogues,
-    requests,
-)
-from tests.model.twins import Asked, Twin, World
+from tests.model.machine import EXAMPLES, hold_to_each_other, twin_names
+from tests.model.outbox_rules import OutboxRules
+from tests.model.pools import MOMENTS, Change, changes, requests
+from tests.model.twins import Asked
 
-EXAMPLES = int(os.environ.get("GATEWAY_MODEL_EXAMPLES", "60"))
-STEPS = 40
 TOGETHER_MAX = 6
 
-RUNS = count(1)
-twin_names = st.sampled_from(("paris", "utc"))
 
-
-class ScriptAgainstLedger(RuleBasedStateMachine):
+class ScriptAgainstLedger(OutboxRules):
     """Both do the same from one step to the next."""
-
-    def __init__(self, bench: Bench) -> None:
-        super().__init__()
-        self.bench = bench
-        self.world = World(bench.store, BEGIN_MS)
-        self.sent: list[Asked] = []
-        self.left: list[Asked] = []  # under a version of the catalogue that is no longer in force
-        self.seen: dict[str, Any] = {}
-
-    @initialize(used_up=st.sets(st.sampled_from(AT_THE_END_OF_NUMBERS)))
-    def begin(self, used_up: set[str]) -> None:
-        self.bench.do(self.world.open(first_catalogues(next(RUNS))))
-        for line in sorted(used_up):
-            for twin in self.world.twins.values():
-                self.bench.do(self.world.use_up(twin, line, UNITS_MAX - LEFT_AT_THE_END))
-        self.check()
 
     @rule(name=twin_names, request=requests())
     def ask(self, name: str, request: AccessRequest) -> None:
@@ -149,67 +107,15 @@ class ScriptAgainstLedger(RuleBasedStateMachine):
         self.bench.do(self.world.change(twin, change))
         self.check()
 
-    @rule(data=st.data(), name=twin_names)
-    def seal(self, data: st.DataObject, name: str) -> None:
-        twin = self.world.twins[name]
-        if twin.attached:
-            upstream = data.draw(st.sampled_from(sorted(twin.attached)))
-            self.bench.do(outbox.seal(self.world, twin, upstream))
-            self.check()
-
-    @rule(data=st.data(), name=twin_names, end=st.sampled_from((outbox.settle, outbox.unseal)))
-    def end_what_is_sealed(self, data: st.DataObject, name: str, end: Any) -> None:
-        twin = self.world.twins[name]
-        if twin.sealed:
-            upstream = data.draw(st.sampled_from(sorted(twin.sealed)))
-            self.bench.do(end(self.world, twin, upstream))
-            self.check()
-
     @rule(accident=st.sampled_from(("script flush", "client kill type normal skipme yes")))
     def let_something_happen(self, accident: str) -> None:
         self.bench.do(self.world.command(*accident.split()))
 
-    def new(self, name: str, request: AccessRequest) -> Asked:
-        return self.another(self.world.twins[name], request)
-
-    def another(self, twin: Twin, request: AccessRequest) -> Asked:
-        asked = Asked(twin, twin.index, request, f"id-{len(self.sent)}")
-        self.sent.append(asked)
-        return asked
-
-    def now(self, earlier: Asked) -> Asked:
-        """The same request again, by the catalogue now in force."""
-        return Asked(earlier.twin, earlier.twin.index, earlier.request, earlier.name)
-
-    def send(self, asked: list[Asked]) -> None:
-        self.bench.do(self.world.ask(asked))
-        self.check()
-
-    def check(self) -> None:
-        found = self.bench.do(self.world.compare())
-        for twin in self.world.twins.values():
-            check_laws(twin, self.seen, found, max(self.world.clock_ms, twin.state.last_ms))
-        self.seen = found
-
-
-def hold_to_each_other(bench: Bench, examples: int) -> None:
-    machine: Any = partial(ScriptAgainstLedger, bench)
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=STEPS,
-            deadline=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-
 
 def test_script_and_specification_agree_on_every_answer_and_every_key(bench: Bench) -> None:
-    hold_to_each_other(bench, EXAMPLES)
+    hold_to_each_other(ScriptAgainstLedger, bench, EXAMPLES)
 
 
 @pytest.mark.slow
 def test_they_agree_at_length(bench: Bench) -> None:
-    hold_to_each_other(bench, 10 * EXAMPLES)
+    hold_to_each_other(ScriptAgainstLedger, bench, 10 * EXAMPLES)

@@ -7,9 +7,9 @@ answer, and every key of the store. Not decided here: what is asked of them (the
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -19,19 +19,22 @@ from gateway.core.calendar import DAY_MS, make_calendar
 from gateway.core.calls import INCREMENTAL, PARTIAL, PREVIEW, Ask, Context, Reply, Table, Verdict
 from gateway.core.catalogue import CatalogueIndex, ResolvedWant
 from gateway.core.counters import Day, State, day_of
+from gateway.core.decisions import Decision
 from gateway.core.fingerprint import dedupe_id, fingerprint
 from gateway.core.model import AccessRequest, Catalogue, Host, Reset
-from gateway.core.usage import Batch
 from gateway.store.calls import Job
 from gateway.store.catalogues import CatalogueConflict
 from gateway.store.keys import META, InstanceKeys
 from gateway.store.opening import Store
+from tests.model.lane import Lane
 from tests.model.pools import Change
 from tests.model.stored import Dump, counters_of, read_store
+from tests.model.stored_lanes import lane_keys, lane_sums, noted
 
 CLOCK = "gw:clock"
 TTL_MS = 20 * 365 * DAY_MS  # the store's own clock, not the test's, forgets an id
 WEIGHTLESS = ("gw:clock", META)  # keys that are not compared
+NOTHING_GIVEN_UP: Final[Mapping[str, Decision]] = {}
 
 
 @dataclass(frozen=True)
@@ -92,13 +95,28 @@ class Twin:
     keys: InstanceKeys
     index: CatalogueIndex
     state: State
-    ledger: dict[str, int]  # since_ms and baselines: what only a change of the catalogue writes
+    since_ms: int
     names: set[str] = field(default_factory=set)
-    sealed: dict[str, Batch] = field(default_factory=dict)  # by upstream
+    lanes: dict[str, Lane] = field(default_factory=dict)  # of every upstream there ever was
+    record: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def attached(self) -> set[str]:
         return _names(self.index.catalogue)
+
+    def lane(self, upstream: str) -> Lane:
+        """Give the outbox of an upstream, over the rows that requests write."""
+        lane = self.lanes.setdefault(upstream, Lane(upstream, self.keys.instance))
+        lane.open = self.state.open.setdefault(upstream, {})
+        return lane
+
+    @property
+    def sums(self) -> dict[str, int]:
+        """The ledger's fields that no request changes by itself."""
+        sums = {"since_ms": self.since_ms}
+        for upstream in self.lanes:
+            sums |= lane_sums(self.lane(upstream))
+        return sums
 
     def context(self, from_ms: int, now_ms: int) -> Context:
         calendar = make_calendar(self.index, min(from_ms, now_ms - DAY_MS), now_ms)
@@ -129,9 +147,9 @@ class Twin:
                 continue
             if before_ms is None or at_ms < before_ms:
                 self._cut(line.id, max(at_ms, now_ms))
-        for upstream in new.upstreams:
-            if upstream.name not in self.attached:
-                self._begin(upstream.name, new)
+        metered = [line.id for line in new.lines if line.model.metered]
+        for upstream in _names(new) - self.attached:
+            self.lane(upstream).attach(self.state.acked, metered)
         self.index = CatalogueIndex(new)
         self.state.version = new.version
 
@@ -140,19 +158,16 @@ class Twin:
             if line in held and not 0 < held[line].lapses_ms < at_ms:
                 held[line].lapses_ms = at_ms
 
-    def _begin(self, upstream: str, new: Catalogue) -> None:
-        """Record the baseline of an upstream: what was acked, less what it accounts for already."""
-        for line in new.lines:
-            if line.model.metered:
-                told = sum(
-                    self.ledger.get(f"{place}|{line.id}|{upstream}", 0)
-                    for place in ("forwarded", "sealed")
-                )
-                self.ledger[f"base|{line.id}|{upstream}"] = self.state.acked.get(line.id, 0) - told
-
-    def waits_for(self, upstream: str) -> bool:
-        """Say whether usage waits for an upstream, also when it comes to nothing."""
-        return bool(self.state.open.get(upstream)) or upstream in self.sealed
+    def detach(self, upstreams: Iterable[str], discards: Mapping[str, Decision]) -> bool:
+        """Let upstreams go; False, and nothing changes, when one has usage nobody gives up."""
+        lanes = [self.lane(upstream) for upstream in sorted(upstreams)]
+        if any(not lane.may_go and lane.upstream not in discards for lane in lanes):
+            return False
+        for lane in lanes:
+            may_go, units = lane.may_go, lane.detach()
+            if not may_go:
+                self.record.append(noted(discards[lane.upstream].fields, units))
+        return True
 
 
 @dataclass
@@ -173,7 +188,7 @@ class World:
                 self.store.catalogues.keys(catalogue.id),
                 CatalogueIndex(Catalogue(id=catalogue.id)),
                 State(),
-                {"since_ms": self.clock_ms},
+                self.clock_ms,
             )
             twin.adopt(written, self.clock_ms)
             self.twins[name] = twin
@@ -199,18 +214,20 @@ class World:
         await client.hset(keys.ledger, mapping={f"acked|{line}": units, f"days|{line}": units})
         await client.hset(keys.days(day // 100), f"{line}|{day}|u", units)
         for upstream in twin.attached:
-            twin.ledger[f"base|{line}|{upstream}"] = units
+            twin.lane(upstream).base[line] = units
             await client.hset(keys.ledger, f"base|{line}|{upstream}", units)
 
-    async def change(self, twin: Twin, change: Change) -> None:
+    async def change(
+        self, twin: Twin, change: Change, discards: Mapping[str, Decision] = NOTHING_GIVEN_UP
+    ) -> None:
         """Write the next version of a catalogue, in both, or see it refused: usage waits."""
-        new = change(twin.index.catalogue, max(self.clock_ms, twin.state.last_ms))
-        if any(twin.waits_for(name) for name in twin.attached - _names(new)):
-            with pytest.raises(CatalogueConflict):
-                await self.store.catalogues.put(new)
-            return
         now_ms = max(self.clock_ms, twin.state.last_ms)
-        twin.adopt(await self.store.catalogues.put(new), now_ms)
+        new = change(twin.index.catalogue, now_ms)
+        if not twin.detach(twin.attached - _names(new), discards):
+            with pytest.raises(CatalogueConflict):
+                await self.store.catalogues.put(new, discards)
+            return
+        twin.adopt(await self.store.catalogues.put(new, discards), now_ms)
 
     async def ask(self, asked: Iterable[Asked]) -> None:
         """Send requests together; each answer has to be the one of one after another."""
@@ -235,8 +252,12 @@ class World:
         expected: Dump = {}
         due: dict[str, dict[str, int]] = {}
         for twin in self.twins.values():
-            counters = counters_of(twin.keys, twin.state, twin.ledger)
+            counters = counters_of(twin.keys, twin.state, twin.sums)
             expected |= counters
+            for lane in twin.lanes.values():
+                expected |= lane_keys(twin.keys, lane)
+            if twin.record:
+                expected[twin.keys.record] = twin.record
             if lapses := counters.get(twin.keys.lapse):
                 due.setdefault(twin.keys.due, {})[twin.keys.instance] = min(lapses.values())
             catalogue = found.pop(twin.keys.cat)
@@ -245,16 +266,20 @@ class World:
             for name in twin.names:
                 assert found.pop(twin.keys.outcome(dedupe_id(twin.keys.instance, name)))
             assert twin.keys.instance in found[twin.keys.instances]
-            for name, batch in twin.sealed.items():
-                assert {"id": batch.id, "rows": batch.rows} == found.pop(twin.keys.sealed(name))
-            if any(twin.state.open.values()) or twin.sealed:
+            if any(lane.waits for lane in twin.lanes.values()):
                 assert twin.keys.instance in found[twin.keys.dirty]
         for twin in self.twins.values():
             found.pop(twin.keys.instances, None)
             found.pop(twin.keys.dirty, None)
         for key in WEIGHTLESS:
             found.pop(key, None)
-        assert expected | due == {key: value for key, value in found.items() if value}
+        expected |= due
+        differing = {
+            key: (expected.get(key), found.get(key))
+            for key in expected.keys() | found.keys()
+            if (expected.get(key) or None) != (found.get(key) or None)
+        }
+        assert differing == {}  # what it should be, and what it is
         return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -77,9 +78,10 @@ def test_what_was_acked_before_an_upstream_was_attached_is_not_its_business() ->
 
 def test_a_carried_negative_in_open_balances() -> None:
     sums = UpstreamSums(forwarded=50, open=-8)
-    books = judge(index(line("L1")), ledger({"L1": 42}, {("L1", "parent"): sums}))
+    found = replace(ledger({"L1": 42}, {("L1", "parent"): sums}), carried={("L1", "parent"): -8})
+    books = judge(index(line("L1")), found)
     assert conservation([books]) == "OK"
-    assert books.lines[0].open == -8
+    assert (books.lines[0].open, books.lines[0].carried) == (-8, -8)
 
 
 def test_acked_that_is_not_the_sum_of_its_days_is_a_difference_without_any_upstream() -> None:
@@ -122,10 +124,11 @@ def test_used_is_that_of_the_current_period(reset: Reset, label: str) -> None:
     assert (books.lines[0].used, books.lines[0].held) == (7, 0)
 
 
-@pytest.mark.parametrize("which", ["days", "open", "sealed"])
+@pytest.mark.parametrize("which", ["days", "open", "sealed", "parked"])
 def test_rows_that_do_not_add_up_to_their_sum_are_a_difference(which: str) -> None:
-    sums = {("L1", "parent"): UpstreamSums(open=30, sealed=12)}
-    rows = {"days": {"L1": 42}, "open": {("L1", "parent"): 30}, "sealed": {("L1", "parent"): 12}}
+    sums = {("L1", "parent"): UpstreamSums(open=25, sealed=12, parked=5)}
+    pair = ("L1", "parent")
+    rows = {"days": {"L1": 42}, "open": {pair: 25}, "sealed": {pair: 12}, "parked": {pair: 5}}
     exact = judge(index(line("L1")), ledger({"L1": 42}, sums, rows=RowSums(**rows)))
     assert conservation([exact]) == "OK"
     rows[which] = {}

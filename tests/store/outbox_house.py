@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.core.catalogue import CatalogueIndex
@@ -24,8 +25,9 @@ from gateway.core.model import (
     Model,
     Want,
 )
-from gateway.core.ports import Step
+from gateway.core.ports import Mark, Standing, Step
 from gateway.core.usage import Batch, choose_rows
+from gateway.store.asides import Asides
 from gateway.store.calls import Job
 from gateway.store.keys import PartitionKeys
 from gateway.store.opening import Store, open_store
@@ -63,11 +65,21 @@ class House:
 
     store: Store
     outbox: RedisOutbox
+    asides: Asides
     index: CatalogueIndex
+
+    @property
+    def version(self) -> int:
+        return self.index.catalogue.version
 
     @property
     def partition(self) -> int:
         return self.store.catalogues.keys(INSTANCE).partition
+
+    def fsync(self, each_call: bool) -> None:
+        """Go on with an outbox whose steps wait for the disk, or do not."""
+        client, scripts = self.store.client, self.store.scripts
+        self.outbox = RedisOutbox(client, scripts, self.store.partitions, fsync=each_call)
 
     async def use(self, feature: str, units: int, host: str = "h1") -> None:
         request = AccessRequest(
@@ -89,15 +101,45 @@ class House:
         """What happens when a holder is suspended for longer than its lease."""
         await self.store.client.delete(PartitionKeys(self.partition).lease)
 
-    async def choose(self, batch_id: str = "b1") -> Batch:
+    async def choose(self, batch_id: str = "b1", body: bytes | None = None) -> Batch:
         rows = await self.outbox.open_rows(INSTANCE, UPSTREAM, 1000)
         choice = choose_rows(rows, self.index.line)
-        return Batch(batch_id, UPSTREAM, INSTANCE, choice.rows, b"body of " + batch_id.encode())
+        body = b"body of " + batch_id.encode() if body is None else body
+        return Batch(batch_id, UPSTREAM, INSTANCE, choice.rows, body)
 
-    async def seal(self, holder: str, batch_id: str = "b1") -> Batch:
-        step, batch = await self.outbox.seal(holder, await self.choose(batch_id))
+    async def seal(self, holder: str, batch_id: str = "b1", body: bytes | None = None) -> Batch:
+        chosen = await self.choose(batch_id, body)
+        step, batch = await self.outbox.seal(holder, chosen, self.version)
         assert step is Step.DONE
         assert batch is not None
+        return batch
+
+    async def put_aside(
+        self,
+        batch_id: str,
+        standing: Standing,
+        why: str = "timed out",
+        *,
+        attempts: int = 1,
+        body: bytes | None = None,
+    ) -> Batch:
+        """Seal what is open and take it out of the lane, after some attempts in doubt."""
+        holder = await self.lease()
+        batch = await self.seal(holder, batch_id, body)
+        for _ in range(attempts):
+            assert await self.outbox.begin_attempt(holder, batch, HORIZON_MS) is Step.DONE
+            batch = msgspec.structs.replace(batch, attempts=batch.attempts + 1)
+        assert await self.outbox.set_aside(holder, batch, standing, why) is Step.DONE
+        assert await self.outbox.drop_lease(self.partition, holder)
+        return batch
+
+    async def block(self, batch_id: str, marks: Sequence[Mark]) -> Batch:
+        """Seal what is open and let the upstream refuse all of it."""
+        holder = await self.lease()
+        batch = await self.seal(holder, batch_id)
+        places = range(len(batch.rows))
+        assert await self.outbox.refuse(holder, batch, places, marks) is Step.DONE
+        assert await self.outbox.drop_lease(self.partition, holder)
         return batch
 
     async def sums(self, upstream: str = UPSTREAM) -> dict[str, dict[str, int]]:
@@ -113,6 +155,11 @@ class House:
         batch = await self.outbox.sealed(INSTANCE, upstream)
         for row in batch.rows if batch else ():
             sealed[row.line] += row.units
+        parked: Counter[str] = Counter()
+        for waiting in await self.asides.blocked(INSTANCE, upstream):
+            parked.update(waiting.units)
+        for aside in await self.asides.batches(INSTANCE, upstream):
+            parked.update(aside.units if aside.standing is Standing.PARKED else {})
         words = ("base", "forwarded", "dead", "parked", "open", "sealed")
         by_line = {}
         for each in self.index.line:
@@ -120,32 +167,46 @@ class House:
             acked = ledger.get(f"acked|{each}", 0)
             assert acked == sum(sums.values())
             assert (sums["open"], sums["sealed"]) == (opened[each], sealed[each])
+            assert sums["parked"] == parked[each]
             by_line[each] = {word: units for word, units in sums.items() if units}
         return by_line
 
     async def dump(self) -> dict[bytes, Any]:
-        """All of the instance's outbox, ledger and mark, to see that nothing moved."""
+        """All of the instance's outbox, ledger, mark and record, to see that nothing moved."""
         client, keys = self.store.client, self.store.catalogues.keys(INSTANCE)
-        hashes = [keys.ledger, keys.open(UPSTREAM), keys.sealed(UPSTREAM)]
+        outbox = (keys.open, keys.sealed, keys.blocked, keys.refused, keys.aside)
+        hashes = [keys.ledger, *(key(UPSTREAM) for key in outbox)]
         return {
             **{key.encode(): await client.hgetall(key) for key in hashes},
+            b"record": await client.xrange(keys.record),
             b"dirty": await client.smembers(keys.dirty),
         }
 
 
 @asynccontextmanager
-async def open_house(data_dir: Path, *, fsync: bool = False) -> AsyncIterator[House]:
-    async with open_store("embedded", data_dir, partitions=4) as store:
-        await store.catalogues.put(CATALOGUE)
+async def open_house(
+    data_dir: Path, *, fsync: bool = False, partitions: int = 4
+) -> AsyncIterator[House]:
+    ack = "local" if fsync else "written"
+    async with open_store("embedded", data_dir, partitions=partitions, ack=ack) as store:
+        if await store.catalogues.read(INSTANCE) is None:
+            await store.catalogues.put(CATALOGUE)
         index = await store.catalogues.read(INSTANCE)
         assert index is not None
         outbox = RedisOutbox(store.client, store.scripts, store.partitions, fsync=fsync)
-        yield House(store, outbox, index)
+        asides = Asides(store.client, store.scripts, store.partitions, fsync=fsync)
+        yield House(store, outbox, asides, index)
 
 
-def at_home(data_dir: Path, story: Callable[[House], Awaitable[None]], **options: bool) -> None:
+def at_home(
+    data_dir: Path,
+    story: Callable[[House], Awaitable[None]],
+    *,
+    fsync: bool = False,
+    partitions: int = 4,
+) -> None:
     async def run() -> None:
-        async with open_house(data_dir, **options) as house:
+        async with open_house(data_dir, fsync=fsync, partitions=partitions) as house:
             await story(house)
 
     asyncio.run(run())

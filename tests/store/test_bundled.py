@@ -28,8 +28,10 @@ def store(data_dir: Path) -> Iterator[Embedded]:
         yield embedded
 
 
-@pytest.mark.parametrize("appendfsync", ["everysec", "always"])
-def test_it_is_set_up_to_lose_nothing(data_dir: Path, appendfsync: str) -> None:
+@pytest.mark.parametrize(("fsync_each_write", "appendfsync"), [(False, "no"), (True, "always")])
+def test_it_is_set_up_to_lose_nothing(
+    data_dir: Path, fsync_each_write: bool, appendfsync: str
+) -> None:
     expected = {
         "appendonly": "yes",
         "appendfsync": appendfsync,
@@ -37,7 +39,7 @@ def test_it_is_set_up_to_lose_nothing(data_dir: Path, appendfsync: str) -> None:
         "maxmemory-policy": "noeviction",
     }
     with (
-        closing(Embedded(data_dir, appendfsync=appendfsync)) as store,
+        closing(Embedded(data_dir, fsync_each_write=fsync_each_write)) as store,
         connect(store.ensure()) as client,
     ):
         actual = {name: client.config_get(name)[name] for name in expected}

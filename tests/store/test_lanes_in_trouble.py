@@ -219,7 +219,7 @@ def test_each_call_waits_for_the_disk_where_that_is_asked(tmp_path: Path) -> Non
             assert units_of(await lane.submit(bench.job(5))) == 5
             assert await bench.field("acked|CALLS") == 8
 
-    play(tmp_path, scene)
+    play(tmp_path, scene, ack="local")
 
 
 def test_what_is_applied_but_not_on_disk_in_time_is_said_so(tmp_path: Path) -> None:
@@ -230,6 +230,6 @@ def test_what_is_applied_but_not_on_disk_in_time_is_said_so(tmp_path: Path) -> N
             outcome = await refusal(lane.submit(bench.job(5, name="five")))
             assert outcome == "applied_not_durable"
             assert await bench.field("acked|CALLS") == 6
-            await bench.store.client.config_set("appendfsync", "everysec")
+            await bench.store.client.config_set("appendfsync", "always")
 
-    play(tmp_path, scene)
+    play(tmp_path, scene, ack="local")

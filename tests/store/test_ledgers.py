@@ -9,16 +9,21 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import pytest
 
 from gateway.core.calls import INCREMENTAL, Verdict
+from gateway.core.errors import Unavailable
 from gateway.core.fingerprint import fingerprint
 from gateway.core.model import AccessRequest, Attachment, Catalogue, Host, Line, Model, Want
+from gateway.core.ports import Standing
 from gateway.core.usage import Row
 from gateway.store.calls import Job
-from gateway.store.ledgers import UpstreamSums, read_deep, read_ledger
+from gateway.store.ledgers import ASIDE_TRIES_MAX, UpstreamSums, read_deep, read_ledger
 from gateway.store.opening import Store, open_store
 
 INSTANCE = "DEMO"
@@ -70,6 +75,41 @@ async def access(store: Store, *wants: tuple[str, int], host: str = "h1") -> Non
     assert reply.outcome.shortfalls == []
 
 
+async def set_aside(store: Store, batch_id: str, standing: Standing, *rows: Row) -> None:
+    parts = {
+        "facts": msgspec.msgpack.encode((standing, "why", 1, 0, 1)),
+        "rows": msgspec.msgpack.encode(rows),
+        "body": b"body",
+    }
+    fields = {f"{batch_id}|{part}": value for part, value in parts.items()}
+    key = store.catalogues.keys(INSTANCE).aside("parent")
+    await store.client.hset(key, mapping=fields)  # type: ignore[arg-type]
+
+
+class Late:
+    """A store's client; a batch is set aside after each of the first looks at their names."""
+
+    def __init__(self, store: Store, looks: int) -> None:
+        self.store = store
+        self.looks = looks
+        self.hkeys = store.client.hkeys
+        self.numbers = count()
+
+    def pipeline(self, transaction: bool) -> Any:
+        pipeline = self.store.client.pipeline(transaction)
+        execute = pipeline.execute
+
+        async def late() -> Any:
+            number = next(self.numbers)  # the first is that of the sums
+            if 0 < number <= self.looks:
+                row = Row("L1", 2, "", 1)
+                await set_aside(self.store, f"late-{self.looks}-{number}", Standing.PARKED, row)
+            return await execute()
+
+        pipeline.execute = late  # type: ignore[method-assign]
+        return pipeline
+
+
 def test_an_instance_without_a_ledger_reads_as_zeros(tmp_path: Path) -> None:
     async def main() -> None:
         async with demo(tmp_path) as store:
@@ -113,15 +153,80 @@ def test_a_deep_read_adds_up_the_rows_of_every_host(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_deep_read_counts_the_rows_of_the_sealed_batch(tmp_path: Path) -> None:
+def test_a_deep_read_counts_the_rows_of_the_sealed_batch_and_of_its_halves(tmp_path: Path) -> None:
     async def main() -> None:
         async with demo(tmp_path) as store:
             keys = store.catalogues.keys(INSTANCE)
-            rows = (Row("L1", 1, "", 30), Row("L1", 2, "", -5), Row("L2", 2, "", 1))
-            await store.client.hset(keys.sealed("parent"), "rows", msgspec.msgpack.encode(rows))
+            rows = (Row("L1", 1, "", 30), Row("L1", 2, "", -5))
+            half = (Row("L2", 2, "", 1),)
+            fields = {"rows": msgspec.msgpack.encode(rows), "rows.1": msgspec.msgpack.encode(half)}
+            await store.client.hset(keys.sealed("parent"), mapping=fields)  # type: ignore[arg-type]
             ledger = await read_deep(store.client, keys, ["parent", "meter"], "UTC")
             assert ledger.rows is not None
             assert ledger.rows.sealed == {("L1", "parent"): 25, ("L2", "parent"): 1}
+
+    asyncio.run(main())
+
+
+def test_a_deep_read_counts_as_parked_what_is_blocked_and_set_aside_but_not_dead(
+    tmp_path: Path,
+) -> None:
+    async def main() -> None:
+        async with demo(tmp_path) as store:
+            keys = store.catalogues.keys(INSTANCE)
+            await store.client.hset(keys.blocked("meter"), "L1|1|STRING:a|b", 5)
+            for number, standing in enumerate((Standing.PARKED, Standing.DEAD, Standing.PARKED)):
+                await set_aside(store, f"b{number}", standing, Row("L1", 2, "", 10**number))
+            ledger = await read_deep(store.client, keys, ["parent", "meter"], "UTC")
+            assert ledger.rows is not None
+            assert ledger.rows.parked == {("L1", "parent"): 101, ("L1", "meter"): 5}
+
+    asyncio.run(main())
+
+
+def test_a_batch_set_aside_while_they_are_read_is_read_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with demo(tmp_path) as store:
+            keys = store.catalogues.keys(INSTANCE)
+            await set_aside(store, "b0", Standing.PARKED, Row("L1", 2, "", 1))
+            for late in (1, ASIDE_TRIES_MAX):
+                client = Late(store, late)
+                reading = read_deep(client, keys, ["parent"], "UTC")  # type: ignore[arg-type]
+                if late == ASIDE_TRIES_MAX:
+                    with pytest.raises(Unavailable):
+                        await reading
+                else:
+                    ledger = await reading
+                    assert ledger.rows is not None
+                    assert ledger.rows.parked == {("L1", "parent"): 2}
+
+    asyncio.run(main())
+
+
+def test_what_is_carried_is_told_of_its_scope_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with demo(tmp_path) as store:
+            keys = store.catalogues.keys(INSTANCE)
+            whole = {"L1|1": 3, "L1|2": -8, "L2|1": -4}
+            by_host = {"L1|1|STRING:a": -5, "L1|2|STRING:a": 1, "L1|1|STRING:b": -7, "L2|1|x": 9}
+            await store.client.hset(keys.open("parent"), mapping=whole)  # type: ignore[arg-type]
+            await store.client.hset(keys.open("meter"), mapping=by_host)  # type: ignore[arg-type]
+            nothing = await read_ledger(store.client, keys, ["parent", "meter"])
+            assert nothing.carried == {}
+            for upstream, field, carried in (
+                ("parent", "L1|", True),
+                ("parent", "L2|", False),
+                ("meter", "L1|STRING:a", True),
+                ("meter", "L2|x", True),
+            ):
+                mark = {"line": "", "host": "", "why": "", "since_ms": 1, "retry_ms": 2}
+                text = msgspec.json.encode(mark | {"carried": carried}).decode()
+                await store.client.hset(keys.refused(upstream), field, text)
+            expected = {("L1", "parent"): -5, ("L1", "meter"): -4}
+            ledger = await read_ledger(store.client, keys, ["parent", "meter"])
+            assert ledger.carried == expected
+            deep = await read_deep(store.client, keys, ["parent", "meter"], "UTC")
+            assert deep.carried == expected
 
     asyncio.run(main())
 

@@ -31,11 +31,11 @@ def test_a_refused_batch_goes_back_to_open_once(tmp_path: Path) -> None:
         holder = await house.lease()
         batch = await house.seal(holder)
         await house.use("sessions", 8)
-        assert await house.outbox.unseal("nobody:1", batch) is Step.LEASE_LOST
+        assert await house.outbox.refuse("nobody:1", batch, [], []) is Step.LEASE_LOST
         assert (await house.sums())["L1"] == {"open": 8, "sealed": 42}
-        assert await house.outbox.unseal(holder, batch) is Step.DONE
+        assert await house.outbox.refuse(holder, batch, [], []) is Step.DONE
         assert (await house.sums())["L1"] == {"open": 50}
-        assert await house.outbox.unseal(holder, batch) is Step.GONE
+        assert await house.outbox.refuse(holder, batch, [], []) is Step.GONE
         assert (await house.sums())["L1"] == {"open": 50}
         assert await house.outbox.sealed(INSTANCE, UPSTREAM) is None
         rows = await house.outbox.open_rows(INSTANCE, UPSTREAM, 100)
@@ -52,8 +52,8 @@ def test_a_batch_whose_line_nets_to_nothing_goes_back_and_forth(tmp_path: Path) 
         rows = (Row("L1", 1, "", 5), Row("L1", 2, "", -5), Row("L2", 1, "", 3))
         batch = Batch("nets", UPSTREAM, INSTANCE, rows, b"body")
         before = await house.sums()
-        assert (await house.outbox.seal(holder, batch))[0] is Step.DONE
-        assert await house.outbox.unseal(holder, batch) is Step.DONE
+        assert (await house.outbox.seal(holder, batch, house.version))[0] is Step.DONE
+        assert await house.outbox.refuse(holder, batch, [], []) is Step.DONE
         assert before == await house.sums()
 
     at_home(tmp_path, story)
@@ -99,13 +99,13 @@ def test_a_repeat_of_any_step_changes_nothing_and_says_so(tmp_path: Path) -> Non
         holder = await house.lease()
         assert await outbox.take_lease(house.partition, holder, TTL_MS)
         chosen = await house.choose()
-        _, batch = await outbox.seal(holder, chosen)
+        _, batch = await outbox.seal(holder, chosen, house.version)
         assert batch is not None
         before = await house.dump()
-        assert await outbox.seal(holder, chosen) == (Step.GONE, batch)
+        assert await outbox.seal(holder, chosen, house.version) == (Step.GONE, batch)
         # Another choice does not replace what is sealed: what was promised to go goes first.
         other = Batch("b2", UPSTREAM, INSTANCE, (Row("L2", 1, "", 5),), b"other")
-        assert await outbox.seal(holder, other) == (Step.GONE, batch)
+        assert await outbox.seal(holder, other, house.version) == (Step.GONE, batch)
         assert before == await house.dump()
         assert await outbox.begin_attempt(holder, batch, 0) is Step.DONE
         before = await house.dump()
@@ -144,7 +144,7 @@ def test_only_the_holder_of_the_lease_moves_anything(tmp_path: Path) -> None:
         new = await house.lease("a:2")
         before = await house.dump()
         zombie_s = await house.choose("b2")
-        assert await outbox.seal(old, zombie_s) == (Step.LEASE_LOST, None)
+        assert await outbox.seal(old, zombie_s, house.version) == (Step.LEASE_LOST, None)
         assert await outbox.begin_attempt(old, batch, HORIZON_MS) is Step.LEASE_LOST
         assert await outbox.clear_attempt(old, batch) is Step.LEASE_LOST
         assert await outbox.settle(old, batch) is Step.LEASE_LOST
@@ -180,7 +180,7 @@ def test_rows_that_change_after_they_were_read_keep_the_equation(tmp_path: Path)
         chosen = await house.choose()
         await house.use("users", -7)
         await house.use("sessions", 1)
-        assert (await house.outbox.seal(holder, chosen))[0] is Step.DONE
+        assert (await house.outbox.seal(holder, chosen, house.version))[0] is Step.DONE
         assert await house.sums() == {"L1": {"open": 1}, "L2": {"open": -7, "sealed": 7}}
         await house.use("users", 2)
         assert await house.sums() == {"L1": {"open": 1}, "L2": {"open": -5, "sealed": 7}}
@@ -259,7 +259,7 @@ def test_the_mark_goes_only_when_every_outbox_is_empty(tmp_path: Path) -> None:
         await outbox.settle(holder, batch)
         assert not await outbox.clean(INSTANCE, version, names)
         rows = tuple(await outbox.open_rows(INSTANCE, "hosts", 10))
-        await outbox.seal(holder, Batch("b9", "hosts", INSTANCE, rows, b"x"))
+        await outbox.seal(holder, Batch("b9", "hosts", INSTANCE, rows, b"x"), house.version)
         assert not await outbox.clean(INSTANCE, version, names)
         await outbox.settle(holder, Batch("b9", "hosts", INSTANCE, rows, b"x"))
         # In another version of the catalogue there may be an upstream that we do not know.
@@ -293,7 +293,7 @@ def test_an_upstream_attached_later_starts_from_that_moment(tmp_path: Path) -> N
         holder = await house.lease()
         rows = tuple(await house.outbox.open_rows(INSTANCE, "later", 10))
         batch = Batch("b1", "later", INSTANCE, rows, b"x")
-        await house.outbox.seal(holder, batch)
+        await house.outbox.seal(holder, batch, house.version)
         await house.outbox.settle(holder, batch)
         assert await house.sums("later") == {"L1": {"base": 42, "forwarded": 5}, "L2": {}}
 
@@ -314,7 +314,7 @@ def test_two_owners_race_and_each_unit_is_moved_once(tmp_path: Path) -> None:
                 if batch is None:
                     chosen = await house.choose(f"{name}-{turn}")
                     if chosen.rows:
-                        _, batch = await outbox.seal(holder, chosen)
+                        _, batch = await outbox.seal(holder, chosen, house.version)
                 if turn % 3 == 0:
                     await house.lose_lease()  # whoever has it by now
                 if batch and await outbox.settle(holder, batch) is Step.DONE:

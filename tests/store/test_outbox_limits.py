@@ -33,7 +33,9 @@ def test_many_rows_are_read_and_sealed_whole(tmp_path: Path) -> None:
         assert 2_000 <= len(await house.outbox.open_rows(INSTANCE, "hosts", 2_000)) < 5_000
         holder = await house.lease()
         part = rows[:4_500]
-        step, _ = await house.outbox.seal(holder, Batch("b1", "hosts", INSTANCE, part, b""))
+        step, _ = await house.outbox.seal(
+            holder, Batch("b1", "hosts", INSTANCE, part, b""), house.version
+        )
         assert step is Step.DONE
         sums = await house.sums("hosts")
         assert sums == {"L1": {"open": 1_000, "sealed": 9_000}, "L2": {}}
@@ -48,7 +50,9 @@ def test_units_past_what_is_exact_are_refused_before_anything_moves(tmp_path: Pa
         rows = (Row("L2", 1, "", 5), Row("L1", 1, "", 2**53 - 1), Row("L1", 2, "", 2**53 - 1))
         before = await house.dump()
         with pytest.raises(Unavailable):
-            await house.outbox.seal(holder, Batch("b1", UPSTREAM, INSTANCE, rows, b""))
+            await house.outbox.seal(
+                holder, Batch("b1", UPSTREAM, INSTANCE, rows, b""), house.version
+            )
         assert before == await house.dump()
 
     at_home(tmp_path, story)
@@ -58,7 +62,7 @@ def test_scripts_that_the_store_forgot_are_sent_again(tmp_path: Path) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         for fsync in (False, True):
-            house.outbox.fsync = fsync
+            house.fsync(fsync)
             await house.store.client.script_flush()
             holder = await house.lease(f"a:{fsync}")
             batch = await house.seal(holder, f"b{fsync}")
@@ -67,14 +71,14 @@ def test_scripts_that_the_store_forgot_are_sent_again(tmp_path: Path) -> None:
             assert await house.outbox.drop_lease(house.partition, holder)
             await house.use("sessions", 1)
 
-    at_home(tmp_path, story)
+    at_home(tmp_path, story, fsync=True)
 
 
 def test_a_step_that_is_not_safe_on_disk_is_not_taken_for_done(tmp_path: Path) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         holder = await house.lease()
-        house.outbox.fsync = True
+        house.fsync(True)
         await house.store.client.config_set("appendonly", "no")  # then WAITAOF is an error
         with pytest.raises(Unavailable):
             await house.seal(holder)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from redis.exceptions import BusyLoadingError
 
 from gateway.core.calls import INCREMENTAL, Verdict
 from gateway.core.errors import GatewayError
 from gateway.core.model import AccessRequest, Catalogue, Host, Line, Model, Want
+from gateway.store.bundled import SOCKET_FILE, launch
 from gateway.store.calls import Job
 from gateway.store.opening import open_store
-from gateway.store.server import StoreUnfit
+from gateway.store.server import StoreUnfit, examine
 from tests.store.redis_server import DURABLE, redis_server
 
 
@@ -88,3 +93,46 @@ def test_server_that_syncs_always_is_strong_enough(tmp_path: Path) -> None:
     """`local` without WAITAOF."""
     with redis_server(tmp_path / "store", *DURABLE, "--appendfsync", "always") as url:
         asyncio.run(count_once(url, tmp_path, ack="local"))
+
+
+def test_server_that_still_loads_is_not_judged_yet() -> None:
+    """It would be found without an append-only file, because it does not write to one yet."""
+
+    class Loading:
+        async def info(self, _: str) -> dict[str, object]:
+            return {"valkey_version": "9.1.2", "loading": 1, "aof_enabled": 0}
+
+    with pytest.raises(BusyLoadingError, match="loading its data"):
+        asyncio.run(examine(Loading(), "written"))  # type: ignore[arg-type]
+
+
+@contextmanager
+def launched(data_dir: Path, appendfsync: str) -> Iterator[str]:
+    """Run the bundled Valkey as a server of the user's own; it is not waited for."""
+    lock_fd = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT)
+    server = launch(data_dir, appendfsync, lock_fd)
+    try:
+        yield f"unix://{data_dir / SOCKET_FILE}"
+    finally:
+        server.stop()
+        os.close(lock_fd)
+
+
+def test_server_that_never_syncs_is_refused_where_each_call_waits_for_that(tmp_path: Path) -> None:
+    """WAITAOF would have no answer but a time-out."""
+    with launched(tmp_path, "no") as url, pytest.raises(StoreUnfit, match="wait in vain"):
+        asyncio.run(count_once(url, tmp_path, ack="local"))
+
+
+def test_server_that_loads_much_is_waited_for(tmp_path: Path) -> None:
+    """Opening begins before there is a socket, goes on through the loading, and finds all of it."""
+    counted = 500_000
+    # A file of one part, as older servers left it; it is read for some tenths of a second.
+    (tmp_path / "appendonly.aof").write_bytes(b"*2\r\n$4\r\nINCR\r\n$1\r\nn\r\n" * counted)
+
+    async def read(url: str) -> int:
+        async with open_store(url, tmp_path, partitions=8) as store:
+            return int(await store.client.get("n") or 0)
+
+    with launched(tmp_path, "no") as url:
+        assert asyncio.run(read(url)) == counted

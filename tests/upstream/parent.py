@@ -36,7 +36,7 @@ ANSWERS: dict[str, tuple[bool, int, dict[str, str], bytes]] = {
     ),
     "garbage": (False, 200, {}, b"<html>please log in</html>"),
     "garbage applied": (True, 200, {}, b"\x00" * 100),
-    "huge applied": (True, 200, {}, b'{"statusList":[],"features":["' + b"x" * 500_000 + b'"]}'),
+    "huge applied": (True, 200, {}, b'{"statusList":[],"features":["' + b"x" * 2**21 + b'"]}'),
     "refused": (False, 200, {}, json.dumps(REFUSAL).encode()),
     "400": (False, 400, {}, b""),
     "413": (False, 413, {}, b""),
@@ -54,6 +54,9 @@ class Parent:
     ring: KeyRing | None = None  # None: tokens are not looked at
     faults: list[str] = field(default_factory=list)
     unwanted: set[str] = field(default_factory=set)  # features refused until taken out of here
+    poison: set[str] = field(default_factory=set)  # features whose requests get 422
+    takes_back: bool = True  # False: negative counts are refused
+    ours: bool = False  # answers as a gateway does that remembers outcomes with ids
     posts: list[tuple[str, bytes]] = field(default_factory=list)  # id and body, as they came
     paths: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
@@ -111,11 +114,20 @@ class Parent:
         self, fault: str, batch: str, body: bytes, writer: asyncio.StreamWriter
     ) -> bool:
         applies, status, headers, answer = ANSWERS.get(fault, (True, 200, {}, b""))
-        named = [each for each in json.loads(body)["features"] if each["name"] in self.unwanted]
+        features = json.loads(body)["features"]
+        named = [
+            each
+            for each in features
+            if each["name"] in self.unwanted or (each["count"] < 0 and not self.takes_back)
+        ]
         if named and not fault:
             code = {"code": "FEATURE_COUNT_INSUFFICIENT"}
             refusal = {"features": [], "statusList": [{**code, **each} for each in named]}
             applies, fault, answer = False, "unwanted", json.dumps(refusal).encode()
+        if any(each["name"] in self.poison for each in features) and not fault:
+            applies, status, fault = False, 422, "422"
+        if self.ours:
+            headers = {"Gateway-Request-Id": "r", **headers}
         if not fault and not self._trusts(self.tokens[-1]):
             applies, status = False, 401
         if fault == "hang":

@@ -13,7 +13,8 @@ from gateway.core.ports import Answer, Refusal, Verdict
 from gateway.core.usage import Choice, Count
 from gateway.protocols import problem
 from gateway.protocols.cmapi_request import decode_request
-from gateway.upstream.cmapi import RETRY_AFTER_S_MAX, CmapiUpstream, encode, judge, route
+from gateway.upstream.answers import RETRY_AFTER_S_MAX
+from gateway.upstream.cmapi import CmapiUpstream, encode, judge, route
 
 UPSTREAM = CmapiUpstream(
     name="parent", url="https://h/api/1.0/instances/P", dedupe_horizon_ms=86_400_000, interval_s=60
@@ -93,10 +94,13 @@ def test_an_id_is_not_used_up_to_the_last_moment_it_is_remembered(
         (403, b"", Answer.STOPPED),
         (404, b"", Answer.STOPPED),
         (405, b"", Answer.STOPPED),
+        (408, b"", Answer.UNKNOWN),
+        (409, b"", Answer.UNKNOWN),
         (410, b"", Answer.STOPPED),
         (413, b"", Answer.INVALID),
         (415, b"", Answer.STOPPED),
         (422, b"", Answer.INVALID),
+        (425, b"", Answer.UNKNOWN),
         (429, b"", Answer.NOT_APPLIED),
         (500, NOT_APPLIED, Answer.UNKNOWN),
         (502, b"", Answer.UNKNOWN),

@@ -13,6 +13,7 @@ from gateway.core.errors import Unavailable
 from gateway.store.keys import PartitionKeys
 from gateway.store.outbox import RedisOutbox
 from gateway.upstream.forwarder import Forwarder, Leftover
+from tests.upstream.parent import open_parent
 from tests.upstream.works import Works, at_works, eventually
 
 
@@ -236,5 +237,49 @@ def test_a_log_says_what_happened_to_which_batch_and_nothing_secret(tmp_path: Pa
         text = repr(logs)
         assert "hostId" not in text
         assert not any(token in text for token in works.parent.tokens)
+
+    at_works(tmp_path, story)
+
+
+def test_a_batch_that_is_full_goes_before_its_time_and_others_keep_theirs(tmp_path: Path) -> None:
+    async def story(works: Works) -> None:
+        for instance in ("DEMO", "OTHER"):
+            await works.provision(instance, by_host=True)
+        forwarder = works.forwarder(routes=[works.route(rows_max=5, interval_s=12_000)])
+        forwarder.start()
+        await works.use("sessions", 1)
+        await eventually(lambda: works.parent.total["sessions"] == 1)
+        started_s = works.clock.now_s
+        await works.use("users", 1, instance="OTHER", host="patient")
+        for number in range(5):
+            await works.use("sessions", 1, host=f"h{number}")
+        await eventually(lambda: works.parent.total["sessions"] == 6)
+        assert works.clock.now_s - started_s < 6_000
+        assert works.parent.total["users"] == 0
+        await eventually(lambda: works.parent.total["users"] == 1)
+        assert works.clock.now_s - started_s > 6_000
+        assert await forwarder.stop() == []
+
+    at_works(tmp_path, story)
+
+
+def test_each_upstream_has_an_outbox_and_a_state_of_its_own(tmp_path: Path) -> None:
+    """One that lets nobody in holds up its own usage and nothing else."""
+
+    async def story(works: Works) -> None:
+        async with open_parent() as second:
+            routes = [works.route(), works.route(name="second", sender=works.sender_to(second))]
+            await works.provision(upstreams=("parent", "second"))
+            await works.use("sessions", 42)
+            works.parent.faults = ["403"] * 3
+            forwarder = works.forwarder(routes=routes)
+            forwarder.start()
+            await eventually(lambda: second.total["sessions"] == 42)
+            await works.use("sessions", 1)
+            await eventually(lambda: second.total["sessions"] == 43)
+            assert works.parent.total["sessions"] == 0
+            await eventually(lambda: works.parent.total["sessions"] == 43)
+            assert await forwarder.stop() == []
+            assert await works.ledger() == {"forwarded": 43}
 
     at_works(tmp_path, story)

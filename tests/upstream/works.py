@@ -7,14 +7,18 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import httpx
+import msgspec
 
+from gateway.core.decisions import Aside
 from gateway.core.fingerprint import fingerprint
 from gateway.core.keys import PrivateKey, generate
 from gateway.core.model import AccessRequest, Attachment, Catalogue, Host, Line, Model, Want
 from gateway.core.ports import Outbox, Route
+from gateway.store.asides import Asides
 from gateway.store.calls import Job
 from gateway.store.keys import PartitionKeys
 from gateway.store.opening import Store, open_store
@@ -26,6 +30,8 @@ from tests.upstream.parent import Parent, open_parent
 
 DAY_MS = 86_400_000
 TICK_S = 0.001  # of real time, in which whatever may run runs, before the clock jumps
+BEGIN_MS = 1_767_225_600_000  # 2026-01-01: when the tests' clock shows 0
+PRELUDE = (Path(__file__).parents[1] / "model" / "clock.lua").read_text()
 PRIVATE = generate("RS256")
 
 
@@ -34,8 +40,10 @@ class Clock:
     """Jumps to the next moment that somebody waits for, when nobody works."""
 
     working: Callable[[], bool]
+    tell: Callable[[int], Awaitable[object]]  # the store, what time it is in ms
     now_s: float = 1_000.0
     waiting: dict[asyncio.Future[None], float] = field(default_factory=dict)
+    ended: bool = False
 
     def monotonic_s(self) -> float:
         return self.now_s
@@ -49,11 +57,13 @@ class Clock:
             self.waiting.pop(future, None)
 
     async def run(self) -> None:
-        while True:
+        # A call to the store may swallow that its task is cancelled, just as it returns.
+        while not self.ended:
             await asyncio.sleep(TICK_S)
             if self.waiting and not self.working():
                 future = min(self.waiting, key=lambda each: self.waiting[each])
                 self.now_s = max(self.now_s, self.waiting.pop(future))
+                await self.tell(BEGIN_MS + int(self.now_s * 1000))
                 if not future.done():
                     future.set_result(None)
 
@@ -71,8 +81,23 @@ class Works:
     def outbox(self) -> RedisOutbox:
         return RedisOutbox(self.store.client, self.store.scripts, self.store.partitions)
 
+    def asides(self) -> Asides:
+        return Asides(self.store.client, self.store.scripts, self.store.partitions)
+
+    async def aside(self, instance: str = "DEMO") -> list[Aside]:
+        return await self.asides().batches(instance, self.config.name)
+
+    async def blocked(self, instance: str = "DEMO") -> dict[str, int]:
+        """Units that wait as blocked, by line."""
+        found = await self.asides().blocked(instance, self.config.name)
+        return {each.line: sum(each.units.values()) for each in found}
+
     def sender(self, private: PrivateKey = PRIVATE) -> CmapiSender:
         return CmapiSender(self.config, private, self.client, now_s=asyncio.get_running_loop().time)
+
+    def sender_to(self, parent: Parent) -> CmapiSender:
+        config = msgspec.structs.replace(self.config, url=parent.url)
+        return CmapiSender(config, PRIVATE, self.client, now_s=asyncio.get_running_loop().time)
 
     def route(self, **changes: object) -> Route:
         return replace(route(self.config, self.sender()), **changes)  # type: ignore[arg-type]
@@ -97,7 +122,12 @@ class Works:
         )
 
     async def provision(
-        self, instance: str = "DEMO", *, by_host: bool = False, upstreams: tuple[str, ...] = ()
+        self,
+        instance: str = "DEMO",
+        *,
+        by_host: bool = False,
+        upstreams: tuple[str, ...] = (),
+        features: tuple[str, ...] = ("sessions", "users"),
     ) -> None:
         lines = tuple(
             Line(
@@ -109,7 +139,7 @@ class Works:
                 capacity=2**53 - 1,
                 undo_ms=3_600_000,
             )
-            for feature in ("sessions", "users")
+            for feature in features
         )
         names = upstreams or (self.config.name,)
         attached = tuple(Attachment(name, by_host=by_host) for name in names)
@@ -152,11 +182,12 @@ class Works:
 @asynccontextmanager
 async def open_works(data_dir: Path, *, dedupe_ms: int, timeout_s: float) -> AsyncIterator[Works]:
     async with (
-        open_store("embedded", data_dir, partitions=4) as store,
+        open_store("embedded", data_dir, partitions=4, prelude=PRELUDE) as store,
         open_parent() as parent,
         open_http() as client,
     ):
-        clock = Clock(lambda: parent.busy > 0)
+        clock = Clock(lambda: parent.busy > 0, partial(store.client.set, "gw:clock"))
+        await clock.tell(BEGIN_MS + int(clock.now_s * 1000))
         running = asyncio.create_task(clock.run())
         config = CmapiUpstream(
             name="parent",
@@ -169,7 +200,9 @@ async def open_works(data_dir: Path, *, dedupe_ms: int, timeout_s: float) -> Asy
         try:
             yield Works(store, parent, client, clock, config)
         finally:
+            clock.ended = True
             running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
 
 
 def at_works(
