@@ -141,14 +141,15 @@ class Lane:
             )
         return step
 
-    def unblock(self, holder: str, scopes: Collection[Scope]) -> Step:
+    def unblock(self, holder: str, marks: Collection[Mark]) -> Step:
         if holder != HOLDER:
             return Step.LEASE_LOST
+        scopes = [mark.scope for mark in marks]
         keys = [key for key in self.blocked if {(key[0], ""), (key[0], key[2])} & set(scopes)]
-        return Step.DONE if self.release(Fate.OPEN, keys, scopes) else Step.GONE
+        return Step.DONE if self.release(Fate.OPEN, keys, marks) else Step.GONE
 
     def release(
-        self, fate: Fate, keys: Iterable[RowKey], scopes: Iterable[Scope]
+        self, fate: Fate, keys: Iterable[RowKey], marks: Iterable[Mark]
     ) -> Mapping[str, int] | None:
         """End the waiting of rows; gives the units by line, None when none of them waited."""
         rows = [Row(*key, self.blocked.pop(key)) for key in keys if key in self.blocked]
@@ -156,8 +157,9 @@ class Lane:
             move(self.open, rows)
         else:
             self.given_up.update(units_of(rows))
-        for scope in scopes:
-            self.marks.pop(scope, None)
+        for mark in marks:
+            if self.marks.get(mark.scope) == mark:  # a newer refusal keeps its own
+                del self.marks[mark.scope]
         return units_of(rows) if rows else None
 
     def decide(self, fate: Fate, batch_id: str) -> Mapping[str, int] | None:

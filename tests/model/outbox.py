@@ -89,7 +89,7 @@ class Both:
         assert expected is await self.outbox.refuse(holder, batch, blocked, marks)
 
     async def unblock(self, holder: str, marks: Sequence[Mark]) -> None:
-        expected = self.lane.unblock(holder, [mark.scope for mark in marks])
+        expected = self.lane.unblock(holder, marks)
         assert expected is await self.outbox.unblock(holder, self.instance, self.upstream, marks)
 
     async def split(self, holder: str, batch: Batch, first: Batch, second: Batch) -> None:
@@ -112,8 +112,7 @@ class Both:
 
     async def release(self, blocked: Blocked, fate: Fate, decision: Decision) -> None:
         keys = [(row.line, row.hour, row.host) for row in blocked.rows]
-        scopes = [mark.scope for mark in blocked.marks]
-        released = self.lane.release(fate, keys, scopes)
+        released = self.lane.release(fate, keys, blocked.marks)
         self._record(decision, released)
         assert await self.asides.release(blocked, fate, decision) is (released is not None)
 
