@@ -172,6 +172,7 @@ def dump(tmp_path: Path) -> tuple[dict[bytes, bytes], list[bytes], list[Decision
     return with_store(tmp_path, story)
 
 
+@pytest.mark.slow  # several commands over a store each
 @pytest.mark.parametrize("place", ["open", "sealed", "parked", "dead"])
 def test_upstream_with_usage_waiting_is_not_detached(tmp_path: Path, place: str) -> None:
     applied(tmp_path, ATTACHED)
@@ -190,6 +191,7 @@ def test_upstream_without_usage_waiting_is_detached(tmp_path: Path) -> None:
     assert "- instance I, upstream up\n" in applied(tmp_path, instance("I"))
 
 
+@pytest.mark.slow  # several commands over a store
 def test_discard_gives_up_what_waits_and_records_it(tmp_path: Path) -> None:
     applied(tmp_path, ATTACHED)
     leave_waiting(tmp_path, open=3, sealed=4, parked=5, dead=6)
@@ -216,6 +218,7 @@ def test_discard_gives_up_what_waits_and_records_it(tmp_path: Path) -> None:
     assert "@" in decision.who
 
 
+@pytest.mark.slow  # several commands over a store each
 @pytest.mark.parametrize("kept", [True, False])
 def test_discard_of_an_upstream_that_is_not_detached_is_bad_input(
     tmp_path: Path, kept: bool

@@ -21,6 +21,8 @@ from gateway.store.signing import signing_key
 from gateway.upstream.spool import trailer
 from tests.store.outbox_house import INSTANCE, UPSTREAM, House, open_house
 
+pytestmark = pytest.mark.slow  # each a command over a store of its own; the story has quick tests
+
 T = TypeVar("T")
 MARK = Mark("L1", "", "sessions 1.0: LIMIT", since_ms=1_000, retry_ms=2_000)
 BLOCKED = f"{INSTANCE}/{UPSTREAM}/L1"

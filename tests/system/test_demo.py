@@ -40,6 +40,7 @@ def test_demo_ends_with_conservation_and_leaves_nothing(
     assert _running_in(scenes) == []
 
 
+@pytest.mark.slow  # three demos
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)],

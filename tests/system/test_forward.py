@@ -117,6 +117,7 @@ def test_forward_once_drains_what_is_there_and_says_what_it_cannot(house: House)
     assert parent.exit_code() == 0
 
 
+@pytest.mark.slow  # a lease has to lapse
 def test_serve_forwards_by_itself_and_a_kill_in_the_middle_counts_once(house: House) -> None:
     """The sealed batch of a killed gateway goes again under its id, and arrives once."""
     house.parent()

@@ -7,6 +7,7 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from gateway.core.errors import Unavailable
@@ -241,6 +242,7 @@ def test_a_log_says_what_happened_to_which_batch_and_nothing_secret(tmp_path: Pa
     at_works(tmp_path, story)
 
 
+@pytest.mark.slow  # a thousand looks
 def test_a_batch_that_is_full_goes_before_its_time_and_others_keep_theirs(tmp_path: Path) -> None:
     async def story(works: Works) -> None:
         for instance in ("DEMO", "OTHER"):
