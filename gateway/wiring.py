@@ -18,13 +18,15 @@ from gateway.core.errors import InvalidInput
 from gateway.core.keys import PrivateKey, algorithm_of, jwk, load_private, thumbprint
 from gateway.core.ports import Route
 from gateway.service.access import Access, Signer
+from gateway.service.admin import Admin
 from gateway.service.credentials import Credentials
 from gateway.service.health import reasons_not_ready
 from gateway.service.sweeping import Sweeper
 from gateway.store import opening
+from gateway.store.logins import Logins
 from gateway.store.opening import Store
 from gateway.store.outbox import RedisOutbox
-from gateway.store.signing import signing_key
+from gateway.store.signing import session_key, signing_key
 from gateway.upstream import cloudevents as cloudevents_kind
 from gateway.upstream import cmapi as cmapi_kind
 from gateway.upstream import spool as spool_kind
@@ -32,7 +34,7 @@ from gateway.upstream.forwarder import Forwarder
 from gateway.upstream.sender import CmapiSender, EventsSender, open_http, read_token_file
 from gateway.upstream.spooling import SpoolSender
 from gateway.upstream.spooling import totals as spool_totals
-from gateway.web import cmapi, ops
+from gateway.web import cmapi, cmapi_admin, ops
 from gateway.web.app import make_app
 from gateway.web.bodies import Limits
 from gateway.web.lifecycle import Lifecycle
@@ -217,6 +219,8 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
         forwarder_retention_ms=config.dedupe.forwarder_retention_ms,
         resend_ms=2 * config.redis.deadline_ms,
     )
+    logins = Logins(store.client, store.scripts, store.partitions)
+    admin = Admin(store.catalogues, logins, await session_key(store), time.time)
     limits = Limits(config.server.max_body_bytes, config.server.body_timeout_s)
 
     async def reasons() -> list[str]:
@@ -226,6 +230,7 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
     return make_app(
         [
             *cmapi.routes(access, limits),
+            *cmapi_admin.routes(admin, limits),
             *ops.routes(reasons, {"keys": [jwk(public, signer.kid)]}),
         ]
     )

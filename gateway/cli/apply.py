@@ -9,7 +9,8 @@ Source: INTERFACE 1 and 3.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,18 +23,19 @@ from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
 from gateway.core.decisions import Decision
 from gateway.core.errors import InvalidInput
+from gateway.core.key_uploads import without_lapsed
 from gateway.core.keys import KEY_BYTES_MAX
 from gateway.core.model import Catalogue
 from gateway.core.provisioning import Declared, difference, next_catalogue, read_provisioning
 from gateway.service.decisions import Action
 from gateway.store.asides import Waiting
-from gateway.store.catalogues import CatalogueConflict, Catalogues
+from gateway.store.catalogues import Catalogues
 from gateway.store.keys import META
 from gateway.store.opening import Store
+from gateway.store.rewriting import current_catalogue, rewrite
 from gateway.wiring import open_store
 
 FILE_BYTES_MAX: Final = 2**24
-WRITE_TRIES_MAX: Final = 5
 LISTED_MAX: Final = 10  # lines named in one problem
 NAME_SHOWN_MAX: Final = 64  # characters of a wrong name that are repeated
 
@@ -60,38 +62,6 @@ def apply(config: Config, file: Path, dry_run: bool, discard: tuple[str, ...]) -
         raise InvalidInput(f"The provisioning file {file} is not UTF-8") from None
     declared = read_provisioning(text, lambda name: _read_key(file.parent / name))
     asyncio.run(_apply(config, declared, frozenset(discard), dry_run=dry_run))
-
-
-async def current_catalogue(catalogues: Catalogues, instance: str) -> Catalogue:
-    """Read the catalogue in force; version 0 when there is no such instance."""
-    index = await catalogues.read(instance)
-    return Catalogue(id=instance) if index is None else index.catalogue
-
-
-async def rewrite(
-    catalogues: Catalogues,
-    instance: str,
-    edit: Callable[[Catalogue], Catalogue],
-    discards: Mapping[str, Decision] | None = None,
-) -> Catalogue:
-    """Write what `edit` makes of a catalogue, again if somebody else wrote meanwhile.
-
-    Usage that waits for an upstream in `discards` is given up when that is detached. Writes nothing
-    when `edit` changes nothing. Raises what `edit` raises, and CatalogueConflict when
-    WRITE_TRIES_MAX writes were overtaken; a retry helps then.
-    """
-    tries = 0
-    while True:
-        current = await current_catalogue(catalogues, instance)
-        new = edit(current)
-        if new == current:
-            return current
-        tries += 1
-        try:
-            return await catalogues.put(new, discards)
-        except CatalogueConflict:
-            if tries == WRITE_TRIES_MAX:
-                raise
 
 
 async def _apply(
@@ -140,7 +110,8 @@ async def _edits(catalogues: Catalogues, declared: list[Declared]) -> Edits:
 
 
 def _merged(declared: Declared, current: Catalogue) -> Catalogue:
-    return next_catalogue(current, declared)
+    # A key that has run out only takes the place of another.
+    return next_catalogue(without_lapsed(current, int(time.time() * 1000)), declared)
 
 
 async def _judged(store: Store, edits: Edits, discarded: Collection[str]) -> list[str]:

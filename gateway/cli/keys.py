@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import time
 from pathlib import Path
-from typing import Final
 
 import click
 from msgspec.structs import replace
 
-from gateway.cli.apply import current_catalogue, rewrite
+from gateway.cli.instances import edit_instance
 from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.core.fingerprint import visible_ascii
+from gateway.core.key_uploads import without_lapsed
 from gateway.core.keyring import KeyRing
 from gateway.core.keys import (
     ALGORITHMS,
@@ -34,10 +34,7 @@ from gateway.core.keys import (
     thumbprint,
 )
 from gateway.core.model import Catalogue, Key
-from gateway.store.catalogues import Catalogues
-from gateway.wiring import open_store
-
-DEFAULT_INSTANCE: Final = "~"
+from gateway.core.moments import iso
 
 
 @click.group(
@@ -90,7 +87,12 @@ def add(
     if kid is not None and not visible_ascii(kid):
         raise InvalidInput("--kid must be 1 to 255 visible ASCII characters")
     key = Key(kid or thumbprint(loaded), found, public_der(loaded), forwarder=forwarder)
-    asyncio.run(_edit(config, instance, lambda catalogue: _with_key(catalogue, key)))
+    now_ms = int(time.time() * 1000)
+    asyncio.run(
+        edit_instance(
+            config, instance, lambda catalogue: _with_key(without_lapsed(catalogue, now_ms), key)
+        )
+    )
     click.echo(key.kid)
 
 
@@ -98,10 +100,12 @@ def add(
 @click.argument("instance")
 @configured()
 def list_keys(config: Config, instance: str) -> None:
-    """List the client keys of an instance: kid, algorithm, where from, and forwarder."""
-    for key in asyncio.run(_edit(config, instance, lambda catalogue: catalogue)).keys:
-        origin = "file" if key.provisioned else "added"
-        click.echo(f"{key.kid}  {key.alg}  {origin}{'  forwarder' if key.forwarder else ''}")
+    """List the client keys of an instance: kid, algorithm, where from, forwarder, until when."""
+    for key in asyncio.run(edit_instance(config, instance, lambda catalogue: catalogue)).keys:
+        origin = "file" if key.provisioned else "uploaded" if key.uploaded else "added"
+        forwarder = "  forwarder" if key.forwarder else ""
+        until = "" if key.until_ms is None else f"  until {iso(key.until_ms)}"
+        click.echo(f"{key.kid}  {key.alg}  {origin}{forwarder}{until}")
 
 
 @keys.command("revoke", epilog=example("keys revoke DEMO00000001 k1"))
@@ -110,22 +114,8 @@ def list_keys(config: Config, instance: str) -> None:
 @configured()
 def revoke(config: Config, instance: str, kid: str) -> None:
     """Trust a client key no longer. One that a provisioning file declares is back with `apply`."""
-    asyncio.run(_edit(config, instance, lambda catalogue: _without_key(catalogue, kid)))
+    asyncio.run(edit_instance(config, instance, lambda catalogue: _without_key(catalogue, kid)))
     click.echo(f"revoked {kid}")
-
-
-async def _edit(config: Config, instance: str, edit: Callable[[Catalogue], Catalogue]) -> Catalogue:
-    async with open_store(config) as store:
-        name = await _resolved(store.catalogues, instance)
-        return await rewrite(store.catalogues, name, edit)
-
-
-async def _resolved(catalogues: Catalogues, instance: str) -> str:
-    """Find the id of an instance that exists. Raises InvalidInput."""
-    name = await catalogues.default() if instance == DEFAULT_INSTANCE else instance
-    if name is None or not (await current_catalogue(catalogues, name)).version:
-        raise InvalidInput(f"There is no instance {instance[:64]!r}; declare it with `apply` first")
-    return name
 
 
 def _with_key(catalogue: Catalogue, key: Key) -> Catalogue:

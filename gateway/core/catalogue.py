@@ -17,7 +17,7 @@ import msgspec
 from gateway.core.calls import MODEL_NUMBER, Row, Table
 from gateway.core.intervals import effective_interval_ms
 from gateway.core.keyring import KeyRing
-from gateway.core.model import AccessRequest, Catalogue, Code, Line, Reset, Want
+from gateway.core.model import AccessRequest, Catalogue, Code, Line, Reset, User, Want
 from gateway.core.versions import version_key
 
 TABLES_MAX: Final = 4096  # resolved tables kept per catalogue; dropped all at once when full
@@ -103,6 +103,11 @@ class CatalogueIndex:
     def ring(self) -> KeyRing:
         """The instance's client keys, loaded when the first credential comes."""
         return KeyRing(self.catalogue.keys)
+
+    @cached_property
+    def users(self) -> dict[str, User]:
+        """The instance's administrators by name."""
+        return {user.name: user for user in self.catalogue.users}
 
     def lines_of(self, feature: str) -> Sequence[Line]:
         """Give the lines of one name in candidate order, retired ones of its model included."""

@@ -34,6 +34,22 @@ class Unauthorized(GatewayError):
         super().__init__("Not a valid credential for this instance")
 
 
+class UserAuthFailed(GatewayError):
+    """A log-in that failed, whatever was wrong with it; `arguments` is the user name as sent."""
+
+    def __init__(self, user: str) -> None:
+        super().__init__("User name or password is wrong", user)
+
+
+class InvalidPublicKey(GatewayError):
+    """What was uploaded is no key that capability tokens may be signed with; always the same
+    words.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("Expected an RSA public key of 2048 bits in DER SubjectPublicKeyInfo form")
+
+
 class Forbidden(GatewayError):
     """A valid credential that lacks the role in `arguments[0]`."""
 

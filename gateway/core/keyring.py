@@ -31,10 +31,15 @@ class RingKey(msgspec.Struct, frozen=True, eq=False):
     public: PublicKey
     forwarder: bool = False
     genuine: bool = True
+    until_s: float | None = None  # not in force from this moment on
+
+    def confirms(self, now_s: float) -> bool:
+        """Say whether a signature of this key is worth anything now."""
+        return self.genuine and (self.until_s is None or now_s < self.until_s)
 
 
 class KeyRing:
-    """The keys in force of one instance; empty for an instance that does not exist.
+    """The keys of one instance; empty for an instance that does not exist.
 
     Raises InvalidInput, all problems at once, for a key that is damaged or weak, does not fit its
     `alg`, a kid given twice, or more than RS256_KEYS_MAX keys of RS256.
@@ -66,15 +71,15 @@ class KeyRing:
         return self._by_kid.get(kid)
 
     def rs256(self) -> tuple[RingKey, ...]:
-        """List the RS256 keys in force, at most RS256_KEYS_MAX, in the order they were given."""
+        """List the RS256 keys, at most RS256_KEYS_MAX, in the order they were given."""
         return self._rs256
 
-    def signer(self, parsed: Parsed) -> RingKey | None:
-        """Say which key of this ring signed, or None.
+    def signer(self, parsed: Parsed, *, now_s: float) -> RingKey | None:
+        """Say which key of this ring, in force at `now_s`, signed; or None.
 
         With `kid` in the header only that key is tried, and only if its record has the header's
         `alg`; without it the RS256 keys are. The work of a refusal depends on the JWS alone, not on
-        this ring.
+        this ring: a key that is no longer in force is tried like any other, and confirms nothing.
         """
         header = parsed.header
         if "kid" in header:
@@ -84,7 +89,7 @@ class KeyRing:
         else:
             return None
         for key in candidates:
-            if verify(parsed, key.alg, key.public) and key.genuine:
+            if verify(parsed, key.alg, key.public) and key.confirms(now_s):
                 return key
         return None
 
@@ -121,4 +126,5 @@ def _load(key: Key) -> RingKey:
     alg = algorithm_of(public)
     if alg != key.alg:
         raise InvalidInput(f"its record says {key.alg}, the key is one for {alg}")
-    return RingKey(kid=key.kid, alg=alg, public=public, forwarder=key.forwarder)
+    until_s = None if key.until_ms is None else key.until_ms / 1000
+    return RingKey(kid=key.kid, alg=alg, public=public, forwarder=key.forwarder, until_s=until_s)

@@ -21,9 +21,11 @@ LINES_PER_FEATURE_MAX: Final = 64
 LINES_MAX: Final = 10_000  # in one instance
 INTERVAL_DAYS_MAX: Final = 3660
 RS256_KEYS_MAX: Final = 4  # of one instance, in force at once
+USERS_MAX: Final = 256  # of one instance
 
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_USER_NAME: Final = re.compile(r"[A-Za-z0-9._@-]{1,64}")
 
 
 def is_instance_id(text: str) -> bool:
@@ -32,6 +34,21 @@ def is_instance_id(text: str) -> bool:
     An id is part of keys and fields of the store: nothing else may become one.
     """
     return _ID.fullmatch(text) is not None
+
+
+def is_user_name(text: str) -> bool:
+    """Say whether a text can name an administrator."""
+    return _USER_NAME.fullmatch(text) is not None
+
+
+class Role(StrEnum):
+    """What an administrator may do. None implies another: an endpoint names what it asks for."""
+
+    READ = "ROLE_READ"
+    RESERVATIONS = "ROLE_RESERVATIONS"
+    DROPCLIENT = "ROLE_DROPCLIENT"
+    ADMIN = "ROLE_ADMIN"
+    PRODUCER = "ROLE_PRODUCER"
 
 
 class Model(StrEnum):
@@ -138,6 +155,22 @@ class Key(msgspec.Struct, frozen=True, omit_defaults=True):
     public: bytes
     forwarder: bool = False  # a gateway below: its idempotency ids are remembered for longer
     provisioned: bool = False  # declared in a provisioning file, as opposed to `keys add`
+    uploaded: bool = False  # came by the licensing-key endpoint; the next upload replaces it
+    until_ms: int | None = None  # not in force from this moment on; None: until it is removed
+
+
+class User(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An administrator of an instance. `roles` are texts, so that one which a later version knows
+    is kept by this one.
+    """
+
+    name: str
+    password_hash: str  # core/passwords.py
+    roles: tuple[str, ...] = (Role.READ.value,)
+    since_s: int = 0  # an older session is of another user of that name, or of another password
+
+    def __repr__(self) -> str:
+        return f"User(name={self.name!r}, roles={self.roles!r})"  # a hash is for no log
 
 
 class Attachment(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -162,6 +195,7 @@ class Catalogue(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lines: tuple[Line, ...] = ()
     keys: tuple[Key, ...] = ()
     upstreams: tuple[Attachment, ...] = ()
+    users: tuple[User, ...] = ()
 
 
 class Host(msgspec.Struct, frozen=True):

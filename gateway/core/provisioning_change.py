@@ -1,8 +1,8 @@
 """What a declaration changes: merged into the catalogue in force, and put in words.
 
-Decided here: what an instance may become, that a line is retired and never deleted, that keys which
-came another way are left alone. Not decided here: which files are valid (provisioning.py), how a
-catalogue is written (store/). Source: INTERFACE 3, SEMANTICS 4.
+Decided here: what an instance may become, that a line is retired and never deleted, that users and
+keys which came another way are left alone. Not decided here: which files are valid
+(provisioning.py), how a catalogue is written (store/). Source: INTERFACE 3, SEMANTICS 4.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ _IN_FILE: Final = {
     "borrow_max_ms": "borrow_interval_max",
     "starts_ms": "starts",
     "expires_ms": "expires",
+    "until_ms": "until",
 }
 # Not told of: what the label says already, what has a line of its own, what follows from the rest.
 _UNTOLD: Final[dict[Any, set[str]]] = {
-    Catalogue: {"id", "version", "lines", "keys", "upstreams"},
+    Catalogue: {"id", "version", "lines", "keys", "upstreams", "users"},
     Line: {"id", "capacity", "reset_epoch", "retired"},
     Key: {"kid"},
     Attachment: {"name"},
@@ -49,8 +50,8 @@ def next_catalogue(current: Catalogue, declared: Catalogue) -> Catalogue:
     """Merge a declaration into the catalogue in force (version 0: there is none yet).
 
     The result keeps the version of `current` and equals it when nothing changes. Lines that the
-    file does not name are retired, keys that came another way are left alone. Raises InvalidInput
-    for what a line or an instance cannot become.
+    file does not name are retired, users and keys that came another way are left alone. Raises
+    InvalidInput for what a line or an instance cannot become.
     """
     problems: list[str] = []
     where = f"instance {declared.id}"
@@ -86,6 +87,7 @@ def next_catalogue(current: Catalogue, declared: Catalogue) -> Catalogue:
         lines=tuple(sorted(lines.values(), key=lambda line: line.id)),
         keys=tuple(sorted(keys, key=lambda key: key.kid)),
         upstreams=tuple(sorted(declared.upstreams, key=lambda upstream: upstream.name)),
+        users=current.users,  # no file declares them
     )
 
 
@@ -103,7 +105,14 @@ def _merged_keys(
     where: str, current: tuple[Key, ...], declared: tuple[Key, ...], problems: list[str]
 ) -> list[Key]:
     """Put the file's keys in the place of those an earlier file declared, beside all others."""
-    keys = [key for key in current if not key.provisioned]
+    declared_here = {(key.kid, key.public) for key in declared}
+    # One that an upload lets run out, and that the file now declares, is the file's from here on.
+    keys = [
+        key
+        for key in current
+        if not key.provisioned
+        and not (key.until_ms is not None and (key.kid, key.public) in declared_here)
+    ]
     for key in declared:
         same_kid = next((other for other in keys if other.kid == key.kid), None)
         same_public = next((other for other in keys if other.public == key.public), None)
@@ -183,7 +192,7 @@ def _told_value(name: str, value: Any) -> str:
             return msgspec.json.encode(shown).decode()
         case dict() | Product():
             return msgspec.json.encode(value).decode()
-        case int() if name in ("starts", "expires"):
+        case int() if name in ("starts", "expires", "until"):
             return iso(value)
         case int() if name.endswith(("interval", "interval_max")):
             unit = next((unit for unit, ms in _SPANS_MS.items() if value and value % ms == 0), "s")

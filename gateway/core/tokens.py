@@ -39,6 +39,7 @@ class Token(msgspec.Struct, frozen=True):
     roles: frozenset[str]
     kid: str
     forwarder: bool = False
+    until_s: float | None = None  # its key is not in force from this moment on
 
     @property
     def capable(self) -> bool:
@@ -89,7 +90,7 @@ def verify_token(
     parsed = parse(text, max_bytes=TOKEN_BYTES_MAX)
     if parsed is None or not _is_token_header(parsed.header):
         return None
-    key = ring.signer(parsed)
+    key = ring.signer(parsed, now_s=now_s)
     if key is None:
         return None
     try:
@@ -103,7 +104,8 @@ def verify_token(
         return None
     if claims.nbf is not msgspec.UNSET and now_s < claims.nbf - skew_s:
         return None
-    return Token(claims.sub, exp_s, _roles(claims.roles), key.kid, key.forwarder)
+    roles = _roles(claims.roles)
+    return Token(claims.sub, exp_s, roles, key.kid, key.forwarder, key.until_s)
 
 
 def mint_token(
@@ -140,7 +142,7 @@ def verify_payload(
     parsed = parse(body, max_bytes=SIGNED_BYTES_MAX)
     if parsed is None or not _is_request_header(parsed.header):
         return None
-    key = ring.signer(parsed)
+    key = ring.signer(parsed, now_s=now_s)
     if key is None:
         return None
     try:

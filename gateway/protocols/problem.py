@@ -16,6 +16,7 @@ from gateway.core.errors import (
     Forbidden,
     GatewayError,
     IdempotencyMismatch,
+    InvalidPublicKey,
     MethodNotAllowed,
     NotFound,
     RequestTimeout,
@@ -24,6 +25,7 @@ from gateway.core.errors import (
     Unauthorized,
     Unavailable,
     UnsupportedMediaType,
+    UserAuthFailed,
 )
 
 Answer = tuple[int, dict[str, str], bytes]  # status, headers, body
@@ -41,8 +43,11 @@ TABLE: Final[dict[type[GatewayError], tuple[int, str]]] = {
     IdempotencyMismatch: (422, "gateway.idempotencyMismatch"),
     TooManyRequests: (429, "gateway.tooManyRequests"),
     Unavailable: (503, "gateway.unavailable"),
+    InvalidPublicKey: (400, "gateway.invalidPublicKey"),
+    UserAuthFailed: (401, "gateway.userAuthFailed"),
 }
 INTERNAL: Final = (500, "gateway.internalError")
+KEY_REMOVED: Final = (410, "gateway.keyRemoved")  # no error: how CMAPI says that it is done
 
 
 def render(error: GatewayError) -> Answer:
@@ -65,6 +70,12 @@ def render_internal(request_id: str) -> Answer:
     """Give the answer to what nobody foresaw: a request id to find in the log, nothing else."""
     status, key = INTERNAL
     return status, {"Content-Type": "application/json"}, body(key, "Internal error", request_id)
+
+
+def render_key_removed() -> Answer:
+    """Give the answer to a DELETE of licensing keys, whether or not there was one."""
+    status, key = KEY_REMOVED
+    return status, {"Content-Type": "application/json"}, body(key, "Licensing key removed")
 
 
 def body(key: str, message: str, *arguments: str) -> bytes:

@@ -30,6 +30,12 @@ _NOBODY: Final = KeyRing(())
 _BEARER: Final = "bearer "
 
 
+def bearer(authorization: str | None) -> str:
+    """Give the token of an `Authorization: Bearer` header; empty for any other, or none."""
+    text = authorization or ""
+    return text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER else ""
+
+
 class Caller(msgspec.Struct, frozen=True):
     """A verified caller: the instance it speaks for and what its credential brought."""
 
@@ -51,8 +57,7 @@ class Credentials:
 
     async def by_token(self, instance: str, authorization: str | None) -> Caller:
         """Accept a capability token. Raises Unauthorized; Forbidden when it lacks the role."""
-        text = authorization or ""
-        text = text[len(_BEARER) :].strip() if text[: len(_BEARER)].lower() == _BEARER else ""
+        text = bearer(authorization)
 
         def judge(index: CatalogueIndex | None) -> Caller | None:
             token = self._token(index, text)
@@ -116,7 +121,8 @@ class Credentials:
         ).digest()
         token = self._tokens.get(key)
         if token is not None:
-            if token.exp_s is None or now_s < token.exp_s + self.skew_s:
+            lapsed = token.exp_s is not None and now_s >= token.exp_s + self.skew_s
+            if not lapsed and (token.until_s is None or now_s < token.until_s):
                 self._tokens.move_to_end(key)
                 return token
             del self._tokens[key]

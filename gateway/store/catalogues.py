@@ -30,6 +30,7 @@ from gateway.store.scripts import Scripts
 CACHED_MAX: Final = 20_000  # catalogues kept; the least lately used goes first
 ABSENT_MAX: Final = 10_000  # instances known not to exist; they never push out one that does
 CUT_STEPS_MAX: Final = 1_000_000
+FRESH_TRIES_MAX: Final = 5
 
 _decode: Final = msgspec.msgpack.Decoder(Catalogue).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -106,6 +107,20 @@ class Catalogues:
         """Say whether another version than this is in force; 0 stands for no such instance."""
         found = await _answered(self.client.hget(self.keys(instance).cat, "version"))
         return int(found or 0) != version
+
+    async def fresh(self, instance: str) -> CatalogueIndex | None:
+        """Give the catalogue in force now, for what no script checks the version of.
+
+        Costs a look at the version each time, for an instance that does not exist as well. Raises
+        Unavailable.
+        """
+        index = await self.get(instance)
+        for _ in range(FRESH_TRIES_MAX):
+            if not await self.changed(instance, index.catalogue.version if index else 0):
+                return index
+            # A read that was under way before the change may give the former one: look again.
+            index = await self.read(instance)
+        raise Unavailable("The catalogue changes too fast to follow", "not_applied")
 
     async def default(self) -> str | None:
         """Give the instance that `~` means; None: there is no default instance.

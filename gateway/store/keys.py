@@ -8,14 +8,18 @@ Nothing but this file spells a key. Source: DESIGN 4.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 from zlib import crc32
+
+from gateway.core.base64url import b64url_encode
 
 LAYOUT_VERSION: Final = 1
 PARTITIONS_DEFAULT: Final = 256
 PARTITIONS_MAX: Final = 999
 
-# HASH: layout, partitions, default (instance id behind `~`), signing_key. Kept for ever.
+# HASH: layout, partitions, default (instance id behind `~`), signing_key, session_key. Kept for
+# ever.
 META: Final = "gw:meta"
 
 
@@ -104,6 +108,10 @@ class InstanceKeys:
         """STRING with PX: what became of an idempotency id."""
         return f"gw:{self.tag}:d:{dedupe_id}"
 
+    def logins(self, user: str) -> str:
+        """STRING with PX: how many log-ins of this name failed or are under way."""
+        return f"gw:{self.tag}:l:" + _digest(f"{self.instance}\x1f{user}")
+
     def block(self, upstreams: list[str], months: list[int]) -> list[str]:
         """Give the keys of one context of a call, in the order of apply.lua's header."""
         return [
@@ -119,6 +127,17 @@ class InstanceKeys:
             *(self.open(name) for name in upstreams),
             *(self.days(month) for month in months),
         ]
+
+
+def address_logins(address: str, partitions: int) -> str:
+    """STRING with PX: how many log-ins from this address failed or are under way, at any
+    instance; hence in the address's own partition."""
+    return f"gw:{tag(partition_of(address, partitions))}:l:{_digest(address)}"
+
+
+def _digest(name: str) -> str:
+    """Give 22 characters for a name from outside: it chooses neither length nor characters."""
+    return b64url_encode(hashlib.sha256(name.encode()).digest()[:16])
 
 
 class PartitionKeys:

@@ -91,6 +91,7 @@ class Scripts:
         self.aside = Script("aside", clock, outbox, read_lua("aside"))
         self.decide = Script("decide", outbox, read_lua("decide"))
         self.clean = Script("clean", read_lua("clean"))
+        self.logins = Script("logins", read_lua("logins"))
 
 
 def refused(error: RedisError) -> bool:

@@ -1,7 +1,8 @@
-"""The gateway's own signing key: a file that is named, one in the data dir, or one in `gw:meta`.
+"""The gateway's own keys: the signing key (a file that is named, one in the data dir, or one in
+`gw:meta`) and the session key (always in `gw:meta`).
 
-Decided here: that all replicas over one store sign with one key, and that a key is made at most
-once, however many processes start together. The private key is never logged. Source: DESIGN 4,
+Decided here: that all replicas over one store have the same keys, and that a key is made at most
+once, however many processes start together. Neither key is ever logged. Source: DESIGN 4,
 INTERFACE 2.
 """
 
@@ -9,12 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gateway.core.base64url import b64url_decode, b64url_encode
 from gateway.core.errors import InvalidInput
 from gateway.core.keys import PrivateKey, algorithm_of, generate, load_private, private_pem
+from gateway.core.sessions import SECRET_BYTES, SessionKey
 from gateway.store.keys import META
 from gateway.store.opening import Store
 
@@ -42,6 +46,21 @@ async def signing_key(store: Store, alg: str, named: Path | None, data_dir: Path
             f"The signing key in {origin} is for {algorithm_of(key)}, signing.alg is {alg}"
         )
     return key
+
+
+async def session_key(store: Store) -> SessionKey:
+    """Give the key that administrators' tokens are made with, made on first use.
+
+    Raises InvalidInput for one in the store that is damaged. Without it no token is valid any more;
+    whoever takes it out logs everybody out once the gateways have started anew.
+    """
+    fresh = b64url_encode(secrets.token_bytes(SECRET_BYTES))
+    await store.client.hsetnx(META, "session_key", fresh)
+    found: Any = await store.client.hget(META, "session_key")
+    secret = b64url_decode(found)
+    if secret is None or len(secret) != SECRET_BYTES:
+        raise InvalidInput(f"The session key in the store's {META} is damaged; remove that field")
+    return SessionKey(secret)
 
 
 def _read(path: Path) -> bytes:

@@ -16,6 +16,7 @@ from gateway.core.errors import RequestTimeout, TooLarge, UnsupportedMediaType
 
 JSON = "application/json"
 JOSE = "application/jose"
+OCTETS = "application/octet-stream"
 
 
 class ClientGone(Exception):
@@ -31,7 +32,7 @@ class Limits:
 
 
 class Headers:
-    """The request headers that access requests look at; of a repeated one the last counts."""
+    """The request headers that requests look at; of a repeated one the last counts."""
 
     __slots__ = ("_found",)
 
@@ -58,9 +59,7 @@ class Headers:
 
         A client that names no type is taken to send JSON, which is all that CMAPI knows.
         """
-        if b"content-encoding" in self._found:
-            raise UnsupportedMediaType("Send the body without Content-Encoding", "content-encoding")
-        media_type = (self._text(b"content-type") or "").partition(";")[0].strip().lower()
+        media_type = self._media_type()
         if media_type == JOSE:
             return True
         if media_type in (JSON, ""):
@@ -68,6 +67,18 @@ class Headers:
         raise UnsupportedMediaType(
             f"Content-Type must be {JSON}, or {JOSE} for a signed payload", "content-type"
         )
+
+    def require(self, media_type: str) -> None:
+        """Raise UnsupportedMediaType for a body of any other type than this; none named is taken
+        to be this one.
+        """
+        if self._media_type() not in (media_type, ""):
+            raise UnsupportedMediaType(f"Content-Type must be {media_type}", "content-type")
+
+    def _media_type(self) -> str:
+        if b"content-encoding" in self._found:
+            raise UnsupportedMediaType("Send the body without Content-Encoding", "content-encoding")
+        return (self._text(b"content-type") or "").partition(";")[0].strip().lower()
 
     def _text(self, name: bytes) -> str | None:
         value = self._found.get(name)

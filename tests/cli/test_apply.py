@@ -13,7 +13,6 @@ from click.testing import CliRunner, Result
 from msgspec.structs import replace
 
 from gateway.cli import main
-from gateway.cli.apply import WRITE_TRIES_MAX, rewrite
 from gateway.config import load_config
 from gateway.core.decisions import Decision
 from gateway.core.model import Catalogue
@@ -22,6 +21,7 @@ from gateway.store.asides import Asides
 from gateway.store.catalogues import CatalogueConflict
 from gateway.store.keys import META
 from gateway.store.opening import Store
+from gateway.store.rewriting import WRITE_TRIES_MAX, rewrite
 from gateway.wiring import open_store
 
 T = TypeVar("T")

@@ -59,15 +59,15 @@ def test_a_kid_names_the_only_key_that_is_tried(private: Privates, ring: KeyRing
     for signer, key in private.items():
         for kid in ("rs", "es", "ed", "rs2", "other", ""):
             expected = ring.by_kid(kid) if kid == signer else None
-            assert ring.signer(signed(key, kid)) is expected
+            assert ring.signer(signed(key, kid), now_s=0) is expected
 
 
 def test_without_a_kid_the_rs256_keys_are_tried(private: Privates, ring: KeyRing) -> None:
     both = KeyRing(record(private, kid) for kid in ("rs", "ed", "rs2"))
     for signer, key in private.items():
         expected = both.by_kid(signer) if signer in {"rs", "rs2"} else None
-        assert both.signer(signed(key, None)) is expected
-    assert ring.signer(signed(private["rs2"], None)) is None
+        assert both.signer(signed(key, None), now_s=0) is expected
+    assert ring.signer(signed(private["rs2"], None), now_s=0) is None
 
 
 def test_a_ring_names_all_that_is_wrong_with_its_keys(private: Privates) -> None:
@@ -105,7 +105,7 @@ def test_a_stand_in_confirms_nothing_even_if_its_key_would_verify(
     empty = KeyRing()
     for alg in keys.ALGORITHMS:
         for header in ({"alg": alg}, {"alg": alg, "kid": ""}, {"alg": alg, "kid": "x"}):
-            assert empty.signer(Parsed(header, b"{}", b"", b"")) is None
+            assert empty.signer(Parsed(header, b"{}", b"", b""), now_s=0) is None
 
 
 def test_a_refusal_costs_the_same_verifications_in_every_ring(
@@ -119,7 +119,7 @@ def test_a_refusal_costs_the_same_verifications_in_every_ring(
 
     def work(parsed: Parsed, ring: KeyRing) -> list[tuple[str, int]]:
         done.clear()
-        assert ring.signer(parsed) is None
+        assert ring.signer(parsed, now_s=0) is None
         return list(done)
 
     monkeypatch.setattr(keyring, "verify", counted)

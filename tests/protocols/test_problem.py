@@ -14,6 +14,7 @@ from gateway.core.errors import (
     GatewayError,
     IdempotencyMismatch,
     InvalidInput,
+    InvalidPublicKey,
     MethodNotAllowed,
     NotFound,
     RequestTimeout,
@@ -22,8 +23,15 @@ from gateway.core.errors import (
     Unauthorized,
     Unavailable,
     UnsupportedMediaType,
+    UserAuthFailed,
 )
-from gateway.protocols.problem import TABLE, body, render, render_internal
+from gateway.protocols.problem import (
+    TABLE,
+    body,
+    render,
+    render_internal,
+    render_key_removed,
+)
 
 NEVER_ON_A_WIRE = {InvalidInput}  # files, flags and addresses of a command line
 
@@ -40,7 +48,10 @@ ROWS: list[tuple[GatewayError, int, str]] = [
     (IdempotencyMismatch("Another request"), 422, "gateway.idempotencyMismatch"),
     (TooManyRequests("Too many", 7), 429, "gateway.tooManyRequests"),
     (Unavailable("No store", "not_applied", 3), 503, "gateway.unavailable"),
+    (InvalidPublicKey(), 400, "gateway.invalidPublicKey"),
+    (UserAuthFailed("admin"), 401, "gateway.userAuthFailed"),
 ]
+ADMINISTRATION = {InvalidPublicKey, UserAuthFailed}  # a 400 and a 401 of its own
 
 
 def declared(parent: type[GatewayError] = GatewayError) -> Iterator[type[GatewayError]]:
@@ -57,7 +68,8 @@ def test_every_error_that_can_reach_the_wire_has_a_row() -> None:
 
 def test_no_two_errors_share_a_key_or_a_status() -> None:
     assert len({key for _, key in TABLE.values()}) == len(TABLE)
-    assert len({status for status, _ in TABLE.values()}) == len(TABLE)
+    licensing = [status for error, (status, _) in TABLE.items() if error not in ADMINISTRATION]
+    assert len(set(licensing)) == len(licensing)
 
 
 @pytest.mark.parametrize(("error", "status", "key"), ROWS, ids=lambda each: str(each)[:24])
@@ -103,6 +115,21 @@ def test_a_refinement_of_an_error_has_its_parents_row() -> None:
 def test_an_error_of_the_command_line_is_not_answered() -> None:
     with pytest.raises(LookupError, match="InvalidInput"):
         render(InvalidInput("no such file"))
+
+
+def test_a_failed_login_is_the_documented_body_byte_for_byte() -> None:
+    assert render(UserAuthFailed("admin"))[2] == (
+        b'{"key":"gateway.userAuthFailed","message":"User name or password is wrong",'
+        b'"arguments":["admin"]}'
+    )
+
+
+def test_removing_keys_is_done_with_410() -> None:
+    assert render_key_removed() == (
+        410,
+        {"Content-Type": "application/json"},
+        b'{"key":"gateway.keyRemoved","message":"Licensing key removed","arguments":[]}',
+    )
 
 
 def test_an_internal_error_gives_a_request_id_and_nothing_else() -> None:

@@ -1,0 +1,145 @@
+"""`users`: the administrators of an instance, who log in at `/authorize`.
+
+Decided here: that a password comes from standard input only (an argument would be seen in the list
+of processes and stay in a shell's history), and that a user is never replaced in silence. Not
+decided here: how a password is kept (core/passwords.py).
+Source: INTERFACE 1, protocols/cmapi.md 7.1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import sys
+import time
+from typing import Final
+
+import click
+from msgspec.structs import replace
+
+from gateway.cli.instances import edit_instance, resolved
+from gateway.cli.options import configured, example
+from gateway.config import Config
+from gateway.core.errors import InvalidInput
+from gateway.core.model import USERS_MAX, Catalogue, Role, User, is_user_name
+from gateway.core.passwords import PASSWORD_BYTES_MAX, SALT_BYTES, hash_password
+from gateway.store.rewriting import current_catalogue
+from gateway.wiring import open_store
+
+SHOWN_MAX: Final = 64  # characters of a wrong name that are repeated
+ADDING: Final = "users add DEMO00000001 ann --roles ROLE_READ,ROLE_ADMIN --password-stdin < secret"
+
+
+@click.group(epilog=example(ADDING, "users list", "users remove DEMO00000001 ann"))
+def users() -> None:
+    """Add, list and remove the administrators of instances."""
+
+
+@users.command("add", epilog=example(ADDING))
+@click.argument("instance")
+@click.argument("name")
+@click.option(
+    "--roles",
+    default=Role.READ.value,
+    show_default=True,
+    metavar="R,R",
+    help=f"Of {', '.join(Role)}. None implies another.",
+)
+@click.option(
+    "--password-stdin", is_flag=True, help="Read the password from standard input; required."
+)
+@click.option("--replace", "replacing", is_flag=True, help="Set password and roles anew.")
+@configured()
+def add(
+    config: Config, instance: str, name: str, roles: str, password_stdin: bool, replacing: bool
+) -> None:
+    """Let an administrator log in to an instance (~ is the default one).
+
+    NAME is 1 to 64 of A-Z a-z 0-9 . _ @ -, the password 8 to 1024 bytes of UTF-8; a newline at its
+    end is not part of it. With --replace whoever was logged in under that name is logged out.
+    """
+    if not is_user_name(name):
+        raise InvalidInput(f"NAME is {name[:SHOWN_MAX]!r}; expected 1 to 64 of A-Za-z0-9._@-")
+    held = _roles(roles)
+    if not password_stdin:
+        raise InvalidInput("Give the password on standard input, with --password-stdin")
+    user = User(
+        name,
+        hash_password(_password(), secrets.token_bytes(SALT_BYTES)),
+        held,
+        # A session is issued in whole seconds: none of this second is of this user.
+        since_s=int(time.time()) + 1,
+    )
+    asyncio.run(
+        edit_instance(config, instance, lambda catalogue: _with_user(catalogue, user, replacing))
+    )
+    click.echo(f"added {name}")
+
+
+@users.command("list", epilog=example("users list", "users list DEMO00000001"))
+@click.argument("instance", required=False)
+@configured()
+def list_users(config: Config, instance: str | None) -> None:
+    """List the administrators of an instance, or of all: instance, name and roles."""
+    for catalogue in asyncio.run(_catalogues(config, instance)):
+        for user in catalogue.users:
+            click.echo(f"{catalogue.id}  {user.name}  {','.join(user.roles)}")
+
+
+@users.command("remove", epilog=example("users remove DEMO00000001 ann"))
+@click.argument("instance")
+@click.argument("name")
+@configured()
+def remove(config: Config, instance: str, name: str) -> None:
+    """Let an administrator in no longer; whoever is logged in under that name is refused at
+    once.
+    """
+    asyncio.run(edit_instance(config, instance, lambda catalogue: _without_user(catalogue, name)))
+    click.echo(f"removed {name}")
+
+
+async def _catalogues(config: Config, instance: str | None) -> list[Catalogue]:
+    async with open_store(config) as store:
+        if instance is None:
+            names = await store.catalogues.instances()
+        else:
+            names = [await resolved(store.catalogues, instance)]
+        return [await current_catalogue(store.catalogues, name) for name in names]
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    """Read a comma-separated list of roles, in one order. Raises InvalidInput."""
+    given = {role.strip() for role in text.split(",")}
+    unknown = sorted(given - set(Role))
+    if unknown:
+        raise InvalidInput(
+            f"--roles: {unknown[0][:SHOWN_MAX]!r} is no role; expected of {', '.join(Role)}"
+        )
+    return tuple(role.value for role in Role if role.value in given)
+
+
+def _password() -> bytes:
+    # Read beyond the bound, so that a longer one is refused and not cut.
+    data = sys.stdin.buffer.read(PASSWORD_BYTES_MAX + 3)
+    return data.removesuffix(b"\r\n" if data.endswith(b"\r\n") else b"\n")
+
+
+def _with_user(catalogue: Catalogue, user: User, replacing: bool) -> Catalogue:
+    others = [each for each in catalogue.users if each.name != user.name]
+    if len(others) < len(catalogue.users) and not replacing:
+        raise InvalidInput(
+            f"Instance {catalogue.id} has a user {user.name} already; give --replace for another"
+            " password or other roles"
+        )
+    if len(others) >= USERS_MAX:
+        raise InvalidInput(f"Instance {catalogue.id} has {USERS_MAX} users; remove one")
+    return replace(catalogue, users=tuple(sorted((*others, user), key=lambda each: each.name)))
+
+
+def _without_user(catalogue: Catalogue, name: str) -> Catalogue:
+    others = tuple(user for user in catalogue.users if user.name != name)
+    if len(others) == len(catalogue.users):
+        raise InvalidInput(
+            f"Instance {catalogue.id} has no user {name[:SHOWN_MAX]!r}; see `users list`"
+        )
+    return replace(catalogue, users=others)

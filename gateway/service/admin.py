@@ -1,0 +1,174 @@
+"""Administrators: the log-in, and the one door in front of every endpoint that is theirs.
+
+Decided here: that whatever is wrong with a log-in is one 401 after the same work (an instance or a
+user that does not exist is tried against a decoy), that attempts are counted before they are made,
+and that a token is worth what its user may do now: the roles of the token that the catalogue in
+force still gives. No role implies another. Not decided here: what a token says (core/sessions.py),
+how passwords are hashed (core/passwords.py), how attempts are counted (store/logins.py).
+Source: protocols/cmapi.md 3.3 and 7.1, SEMANTICS 10.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+import structlog
+
+from gateway.core.catalogue import CatalogueIndex
+from gateway.core.errors import Forbidden, TooManyRequests, Unauthorized, UserAuthFailed
+from gateway.core.model import Role, is_instance_id
+from gateway.core.passwords import DECOY, verify_password
+from gateway.core.sessions import (
+    SESSION_S,
+    Session,
+    SessionKey,
+    issue_session,
+    verify_session,
+)
+from gateway.service.credentials import DEFAULT_INSTANCE, NO_INSTANCE, bearer
+from gateway.store.catalogues import Catalogues
+from gateway.store.logins import Logins
+
+HASHES_MAX: Final = 2  # passwords looked at at once, 32 MiB each
+WAITING_MAX: Final = 32  # log-ins under way in this process; more would wait for over a second
+
+_log = structlog.get_logger("gateway.admin")
+
+
+class Who(msgspec.Struct, frozen=True):
+    """A verified administrator: of which instance, and with which roles now."""
+
+    index: CatalogueIndex
+    session: Session
+    roles: frozenset[str]
+
+    @property
+    def instance(self) -> str:
+        return self.index.catalogue.id
+
+    @property
+    def user(self) -> str:
+        return self.session.user
+
+
+class Issued(msgspec.Struct, frozen=True):
+    """A session that begins. `token` is a secret of whoever logged in."""
+
+    token: str
+    expires_s: int
+
+    def __repr__(self) -> str:
+        return f"Issued(expires_s={self.expires_s})"
+
+
+class Hashing:
+    """Looks at passwords beside the event loop, HASHES_MAX at once and WAITING_MAX in all."""
+
+    def __init__(self) -> None:
+        # Threads of our own: a caller who goes away frees its place only when its hash is done.
+        self._threads = ThreadPoolExecutor(HASHES_MAX, thread_name_prefix="password")
+        self._under_way = 0
+
+    async def verify(self, kept: str, password: bytes) -> bool:
+        """Say whether `kept` is a hash of `password`. Raises TooManyRequests when too many wait."""
+        if self._under_way >= WAITING_MAX:
+            raise TooManyRequests("Too many log-ins at once; try again")
+        self._under_way += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._threads, verify_password, kept, password)
+        finally:
+            self._under_way -= 1
+
+
+@dataclass(slots=True)
+class Admin:
+    """Logs administrators in and knows them again. `now_s` is wall-clock time."""
+
+    catalogues: Catalogues
+    logins: Logins
+    key: SessionKey = field(repr=False)
+    now_s: Callable[[], float]
+    session_s: int = SESSION_S
+    hashing: Hashing = field(default_factory=Hashing)
+
+    async def authorize(self, named: str, user: str, password: str, address: str) -> Issued:
+        """Begin a session of `user` at the instance named in the path.
+
+        Raises UserAuthFailed, the same whatever was wrong; TooManyRequests when too many attempts
+        of that name or address failed lately, also for the right password; Unavailable.
+        """
+        instance, index = await self._resolved(named)
+        attempt = await self.logins.begin(instance, user, address)
+        found = None if index is None else index.users.get(user)
+        kept = DECOY if found is None else found.password_hash
+        try:
+            right = await self.hashing.verify(kept, password.encode())
+        except TooManyRequests:
+            await self.logins.withdrawn(attempt)
+            raise
+        if not right or found is None:
+            # A name that nobody has is not told: people type passwords in the wrong place.
+            shown = "" if found is None else user
+            _log.warning("login_failed", instance=instance, user=shown, address=address)
+            raise UserAuthFailed(user)
+        await self.logins.succeeded(attempt)
+        issued_s = max(math.floor(self.now_s()), found.since_s)
+        session = Session(
+            user=user,
+            instance=instance,
+            roles=frozenset(found.roles),
+            issued_s=issued_s,
+            expires_s=issued_s + self.session_s,
+            xsrf=str(uuid.uuid4()),
+        )
+        _log.info("login", instance=instance, user=user, address=address)
+        return Issued(issue_session(self.key, session), session.expires_s)
+
+    async def admin(self, named: str, authorization: str | None, *roles: Role) -> Who:
+        """Know the administrator whose token came in the `Authorization` header, for an endpoint
+        that asks for one of `roles`.
+
+        The catalogue in force is asked each time, so that who was removed, lost a role or got
+        another password is refused at once. Raises Unauthorized, the same for everything that does
+        not verify for this instance; Forbidden, naming the first of `roles`; Unavailable.
+        """
+        _, index = await self._resolved(named)
+        session = verify_session(
+            self.key,
+            bearer(authorization),
+            instance="" if index is None else index.catalogue.id,
+            now_s=self.now_s(),
+        )
+        if session is None or index is None:
+            raise Unauthorized
+        user = index.users.get(session.user)
+        if user is None or session.issued_s < user.since_s:
+            raise Unauthorized
+        held = session.roles.intersection(user.roles)
+        if held.isdisjoint(roles):
+            raise Forbidden(f"Role {roles[0]} is required", roles[0])
+        return Who(index, session, held)
+
+    async def _resolved(self, named: str) -> tuple[str, CatalogueIndex | None]:
+        """Find the instance that a path names, by the same look at the store where there is none.
+
+        Gives its id, or for one that does not exist what its log-ins are counted under.
+        """
+        instance = named if is_instance_id(named) else NO_INSTANCE
+        if named == DEFAULT_INSTANCE:
+            instance = await self.catalogues.default() or NO_INSTANCE
+        index = await self.catalogues.fresh(instance)
+        if named == DEFAULT_INSTANCE and (index is None or not index.catalogue.default):
+            # Perhaps it means another one now: what was remembered may have said so wrongly.
+            meant = await self.catalogues.default() or instance
+            if meant != instance:
+                instance, index = meant, await self.catalogues.fresh(meant)
+        return instance, index
