@@ -126,6 +126,10 @@ class Dedupe(Section, frozen=True):
 class Explain(Section, frozen=True):
     retention: DurationOrZero = "0"
 
+    @property
+    def retention_ms(self) -> int:
+        return _ms(self.retention)
+
 
 class Limits(Section, frozen=True):
     connections: Annotated[int, _between(1, 1_000_000)] = 10_000

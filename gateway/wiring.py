@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from httpx import AsyncClient
 from starlette.types import ASGIApp
 
@@ -17,12 +18,21 @@ from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.core.keys import PrivateKey, algorithm_of, jwk, load_private, thumbprint
 from gateway.core.ports import Route
+from gateway.protocols.cmapi_batch import BATCH_BYTES_MAX
+from gateway.protocols.openapi import document
 from gateway.service.access import Access, Signer
 from gateway.service.admin import Admin
+from gateway.service.batch import Batch
+from gateway.service.clients import Clients
 from gateway.service.credentials import Credentials
+from gateway.service.explain import Explain
+from gateway.service.features import Features
 from gateway.service.health import reasons_not_ready
+from gateway.service.policies import InstancePolicies
+from gateway.service.server import Server, distribution_version
 from gateway.service.sweeping import Sweeper
 from gateway.store import opening
+from gateway.store.clients import Hosts
 from gateway.store.logins import Logins
 from gateway.store.opening import Store
 from gateway.store.outbox import RedisOutbox
@@ -34,7 +44,16 @@ from gateway.upstream.forwarder import Forwarder
 from gateway.upstream.sender import CmapiSender, EventsSender, open_http, read_token_file
 from gateway.upstream.spooling import SpoolSender
 from gateway.upstream.spooling import totals as spool_totals
-from gateway.web import cmapi, cmapi_admin, ops
+from gateway.web import (
+    cmapi,
+    cmapi_admin,
+    cmapi_batch,
+    cmapi_clients,
+    cmapi_explain,
+    cmapi_features,
+    cmapi_server,
+    ops,
+)
 from gateway.web.app import make_app
 from gateway.web.bodies import Limits
 from gateway.web.lifecycle import Lifecycle
@@ -218,10 +237,22 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
         retention_ms=config.dedupe.retention_ms,
         forwarder_retention_ms=config.dedupe.forwarder_retention_ms,
         resend_ms=2 * config.redis.deadline_ms,
+        explain_ms=config.explain.retention_ms,
     )
+    batch = Batch(access, line_bytes_max=config.server.max_body_bytes)
     logins = Logins(store.client, store.scripts, store.partitions)
     admin = Admin(store.catalogues, logins, await session_key(store), time.time)
+    clients = Clients(
+        admin,
+        Hosts(store.client, store.partitions),
+        store.lane,
+        Sweeper(store.catalogues, store.lane).sweep,
+        resend_ms=2 * config.redis.deadline_ms,
+    )
+    version = distribution_version()
+    server = Server(admin, store.reachable, version)
     limits = Limits(config.server.max_body_bytes, config.server.body_timeout_s)
+    batch_limits = Limits(BATCH_BYTES_MAX, config.server.body_timeout_s)
 
     async def reasons() -> list[str]:
         draining = ["Draining"] if lifecycle.draining else []
@@ -230,8 +261,17 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
     return make_app(
         [
             *cmapi.routes(access, limits),
+            *cmapi_batch.routes(batch, batch_limits),
             *cmapi_admin.routes(admin, limits),
-            *ops.routes(reasons, {"keys": [jwk(public, signer.kid)]}),
+            *cmapi_features.routes(admin, Features(store.catalogues, store.lane)),
+            *cmapi_clients.routes(clients),
+            *cmapi_explain.routes(admin, Explain(store.catalogues)),
+            *cmapi_server.routes(server, InstancePolicies(admin), limits),
+            *ops.routes(
+                reasons,
+                {"keys": [jwk(public, signer.kid)]},
+                msgspec.json.encode(document(version)),
+            ),
         ]
     )
 

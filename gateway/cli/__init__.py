@@ -28,7 +28,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "users": ("gateway.cli.users:users", "Add, list and remove administrators."),
     "token": ("gateway.cli.token:token", "Mint a capability token."),
     "request": ("gateway.cli.request:request", "Send one access request."),
+    "explain": ("gateway.cli.explain:explain", "Tell why a request was granted or not."),
+    "conformance": ("gateway.cli.conformance:conformance", "Score a CMAPI server, any one."),
     "verify": ("gateway.cli.verify:verify", "Check that no unit is lost or counted twice."),
+    "schema": ("gateway.cli.schema:schema", "Write OpenAPI and JSON Schemas."),
     "bench": ("gateway.cli.bench:bench", "Measure this machine, side by side."),
 }
 

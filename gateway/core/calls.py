@@ -20,6 +20,7 @@ MODEL_NUMBER: Final = {Model.METERED: 0, Model.METERED_REUSABLE: 1, Model.CONCUR
 INCREMENTAL: Final = 1  # bits of Ask.flags
 PARTIAL: Final = 2
 PREVIEW: Final = 4
+DROP: Final = 8  # the host is forgotten: what it held is returned, and told as what it had
 
 
 class Verdict(IntEnum):
@@ -74,6 +75,8 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
     host: str
     flags: int
     wants: list[tuple[int, list[tuple[int, int]]]]
+    explain_ms: int = 0  # how long why it came to this is kept beside the outcome; 0: not at all
+    decision: tuple[str, ...] = ()  # names and values for the record, in the same step
 
 
 class Context(msgspec.Struct, frozen=True, array_like=True):
@@ -89,6 +92,33 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
     upstreams: list[tuple[str, bool]]
     days: list[tuple[int, int, int]]
     periods: list[list[tuple[int, str]]]
+
+
+class SeenRow(Row, frozen=True, array_like=True):
+    """A line as the script saw it: `used` of the period then current, what this host `held`."""
+
+    used: int
+    held: int
+
+
+class SeenTable(msgspec.Struct, frozen=True, array_like=True):
+    """The lines of one feature name, and the wants they were looked at for: [units, place]."""
+
+    model: int
+    rows: list[SeenRow]
+    wants: list[tuple[int, int]]
+
+
+class Why(msgspec.Struct, frozen=True, array_like=True):
+    """All that decided an outcome. `echo` is the request as first sent, `flags` as of an ask."""
+
+    instance: str
+    version: int
+    flags: int
+    host: str
+    echo: str
+    tables: list[SeenTable]
+    outcome: Outcome
 
 
 class Reply(msgspec.Struct, frozen=True):

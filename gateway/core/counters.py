@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, field
 
-from gateway.core.calls import Context
+from gateway.core.calls import Context, Why
 from gateway.core.model import Outcome
 from gateway.core.periods import hour_of
 
@@ -73,6 +73,8 @@ class State:
     open: dict[str, dict[tuple[str, int, str], int]] = field(default_factory=dict)  # by upstream
     seen: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, tuple[str, Outcome, str, int]] = field(default_factory=dict)
+    explained: dict[str, Why] = field(default_factory=dict)  # by id, as long as it is kept
+    decisions: list[tuple[tuple[str, ...], dict[str, int]]] = field(default_factory=list)
 
 
 def reaches(context: Context, from_ms: int, now_ms: int) -> bool:

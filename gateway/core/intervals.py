@@ -46,6 +46,16 @@ def parse_duration_ms(text: str) -> int | None:
     return None if duration_s is None else duration_s * 1_000
 
 
+def spell_duration(span_ms: int) -> str:
+    """Write a span, in whole seconds, with the largest unit that divides it: `1w`, `90m`, `0s`.
+    Pure.
+    """
+    for unit, unit_s in reversed(_UNIT_S.items()):
+        if span_ms and span_ms % (1000 * unit_s) == 0:
+            return f"{span_ms // (1000 * unit_s)}{unit}"
+    return f"{span_ms // 1000}s"
+
+
 def effective_interval_ms(line: Line, catalogue: Catalogue, asked_s: int) -> int | None:
     """Say how long a grant of this line is held, or None when no interval ends it.
 

@@ -8,9 +8,9 @@ draws requests and holds the script to this page after every step. Source: SEMAN
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 
 from gateway.core.calls import (
+    DROP,
     INCREMENTAL,
     PARTIAL,
     PREVIEW,
@@ -36,6 +36,7 @@ from gateway.core.counters import (
     record_usage,
     sweep,
 )
+from gateway.core.explaining import filters, seen_by, why
 from gateway.core.intervals import lapse_at_ms
 from gateway.core.model import UNITS_MAX, Code, Grant, Held, Offer, Outcome, Preview, Shortfall
 
@@ -66,9 +67,16 @@ def apply(
         if fingerprint != ask.fingerprint:
             return state, Reply(Verdict.MISMATCH)
         return state, Reply(Verdict.REPLAYED, outcome=outcome, echo=echo)
+    seen = seen_by(state, context, tables, ask, now_ms)
     outcome = _Request(state, context, tables, ask, now_ms).run()
     state.seq += 1
     state.seen[ask.host] = now_ms
+    if ask.flags & DROP:
+        del state.seen[ask.host]
+    if ask.decision:
+        state.decisions.append((ask.decision, {held.line: held.count for held in outcome.held}))
+    if ask.explain_ms:
+        state.explained[ask.id] = why(context, ask, seen, outcome)
     state.outcomes[ask.id] = (ask.fingerprint, outcome, ask.echo, clock_ms + ask.ttl_ms)
     return state, Reply(Verdict.DONE, outcome=outcome)
 
@@ -77,15 +85,8 @@ def candidates(table: Table, place: int, now_ms: int) -> tuple[list[Row], str]:
     """Filter rows for the want at `place` (from 1); none left: the code of the filter that left
     none.
     """
-    left = [row for row in table.rows if not row.retired]
-    filters: tuple[tuple[Code, Callable[[Row], bool]], ...] = (
-        (Code.FEATURE_NOT_FOUND, lambda row: True),
-        (Code.VERSION_TOO_HIGH, lambda row: 0 < row.fit <= place),
-        (Code.LICENSE_NOT_YET_VALID, lambda row: row.starts_ms <= now_ms),
-        (Code.LICENSE_LAPSED, lambda row: not row.expires_ms or now_ms < row.expires_ms),
-        (Code.DENIED_BY_POLICY, lambda row: row.selected),
-    )
-    for code, keep in filters:
+    left = table.rows
+    for code, keep in filters(place, now_ms):
         left = [row for row in left if keep(row)]
         if not left:
             return [], str(code)
@@ -320,7 +321,8 @@ class _Request:
 
     def answer_held(self) -> list[Held]:
         if not self.ask.wants:
-            return [Held(line, h.count, h.lapses_ms) for line, h in sorted(self.held.items())]
+            held = self.had if self.ask.flags & DROP else self.held
+            return [Held(line, h.count, h.lapses_ms) for line, h in sorted(held.items())]
         answer = {}
         for index, _ in self.ask.wants:
             for row in self.tables[index].rows:

@@ -139,6 +139,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     allow_negative_consumptions: bool = False
     client_overages: bool = False
     retired: bool = False
+    # its id in CMAPI's reads, given when it is first applied and never again in its instance;
+    # 0: not given yet
+    number: int = 0
 
     @property
     def unlimited(self) -> bool:

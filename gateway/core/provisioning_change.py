@@ -1,8 +1,9 @@
 """What a declaration changes: merged into the catalogue in force, and put in words.
 
-Decided here: what an instance may become, that a line is retired and never deleted, that users and
-keys which came another way are left alone. Not decided here: which files are valid
-(provisioning.py), how a catalogue is written (store/). Source: INTERFACE 3, SEMANTICS 4.
+Decided here: what an instance may become, that a line is retired and never deleted, which number it
+has for good, that users and keys which came another way are left alone. Not decided here: which
+files are valid (provisioning.py), how a catalogue is written (store/). Source: INTERFACE 3,
+SEMANTICS 4, protocols/cmapi.md 3.4.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gateway.core.errors import InvalidInput
+from gateway.core.intervals import spell_duration
 from gateway.core.keys import load_public, thumbprint
 from gateway.core.model import (
     LINES_MAX,
@@ -28,7 +30,6 @@ from gateway.core.model import (
 )
 from gateway.core.moments import iso
 
-_SPANS_MS: Final = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _IN_FILE: Final = {
     "undo_ms": "undo_interval",
     "borrow_ms": "borrow_interval",
@@ -40,7 +41,7 @@ _IN_FILE: Final = {
 # Not told of: what the label says already, what has a line of its own, what follows from the rest.
 _UNTOLD: Final[dict[Any, set[str]]] = {
     Catalogue: {"id", "version", "lines", "keys", "upstreams", "users"},
-    Line: {"id", "capacity", "reset_epoch", "retired"},
+    Line: {"id", "capacity", "reset_epoch", "retired", "number"},
     Key: {"kid"},
     Attachment: {"name"},
 }
@@ -84,7 +85,7 @@ def next_catalogue(current: Catalogue, declared: Catalogue) -> Catalogue:
     return replace(
         declared,
         version=current.version,
-        lines=tuple(sorted(lines.values(), key=lambda line: line.id)),
+        lines=tuple(sorted(_numbered(current, declared, lines), key=lambda line: line.id)),
         keys=tuple(sorted(keys, key=lambda key: key.kid)),
         upstreams=tuple(sorted(declared.upstreams, key=lambda upstream: upstream.name)),
         users=current.users,  # no file declares them
@@ -99,6 +100,20 @@ def difference(current: Catalogue, new: Catalogue) -> list[str]:
         *_told(new.id, "key", current.keys, new.keys, "kid"),
         *_told(new.id, "upstream", current.upstreams, new.upstreams, "name"),
     ]
+
+
+def _numbered(current: Catalogue, declared: Catalogue, lines: dict[str, Line]) -> Iterable[Line]:
+    """Give the lines with their numbers: those they have, and the next ones in the file's order.
+
+    Lines of a catalogue that an earlier version wrote have none; retired ones come last then.
+    """
+    given = {line.id: line.number for line in current.lines if line.number}
+    highest = max(given.values(), default=0)
+    for name in dict.fromkeys((*(line.id for line in declared.lines), *lines)):
+        if name not in given:
+            highest += 1
+            given[name] = highest
+        yield replace(lines[name], number=given[name])
 
 
 def _merged_keys(
@@ -195,6 +210,5 @@ def _told_value(name: str, value: Any) -> str:
         case int() if name in ("starts", "expires", "until"):
             return iso(value)
         case int() if name.endswith(("interval", "interval_max")):
-            unit = next((unit for unit, ms in _SPANS_MS.items() if value and value % ms == 0), "s")
-            return f"{value // _SPANS_MS[unit]}{unit}"
+            return spell_duration(value)
     return str(value) or '""'

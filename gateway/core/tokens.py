@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 
@@ -24,7 +24,7 @@ ROLE_CAPABILITY: Final = "ROLE_CAPABILITY"
 REQUEST_TYP: Final = "access-request+jws"
 ANSWER_TYP: Final = "access-response+jws"
 TOKEN_BYTES_MAX: Final = 8_192
-SIGNED_BYTES_MAX: Final = 6 * 2**20  # a batch of 4 MiB in base64url; each path has a lower bound
+SIGNED_BYTES_MAX: Final = 6 * 2**20  # over what a batch may have; each path has a lower bound
 SKEW_S: Final = 60
 PAYLOAD_AGE_S_MAX: Final = 300
 
@@ -66,8 +66,16 @@ class _TokenClaims(msgspec.Struct):
     roles: Any = None
 
 
+class _BatchClaims(TypedDict, total=False):
+    iat: Any
+    jti: Any
+    aud: Any
+    requests: msgspec.Raw
+
+
 _TOKEN_CLAIMS: Final = msgspec.json.Decoder(_TokenClaims)
 _PAYLOAD_CLAIMS: Final = msgspec.json.Decoder(dict[str, Any])
+_BATCH_CLAIMS: Final = msgspec.json.Decoder(_BatchClaims)
 
 
 def verify_token(
@@ -132,9 +140,12 @@ def verify_payload(
     max_age_s: int = PAYLOAD_AGE_S_MAX,
     ahead_s: int = SKEW_S,
     jti_required: bool = True,
+    batch: bool = False,
 ) -> SignedPayload | None:
     """Judge a signed payload for the instance `instance_id` whose keys are `ring`, or None.
 
+    Of a `batch`, `requests` stays the JSON text that it is (msgspec.Raw), and other members than
+    its and those of a credential are not in `claims`: some megabytes are not decoded at one go.
     A `jti` that is there, in a payload that is valid otherwise, but not 1–255 visible ASCII is
     BadRequest and no matter of credentials (SEMANTICS 9); a retry does not help. Nothing else
     raises.
@@ -146,7 +157,11 @@ def verify_payload(
     if key is None:
         return None
     try:
-        claims = _PAYLOAD_CLAIMS.decode(parsed.payload)
+        claims: dict[str, Any] = (
+            dict(_BATCH_CLAIMS.decode(parsed.payload))
+            if batch
+            else _PAYLOAD_CLAIMS.decode(parsed.payload)
+        )
     except (ValueError, RecursionError):
         return None
     iat_s = claims.get("iat")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -19,11 +18,10 @@ from gateway.core.intervals import parse_duration_ms
 from gateway.core.key_uploads import OVERLAP_MS_MAX
 from gateway.core.moments import iso
 from gateway.core.passwords import PASSWORD_BYTES_MAX
+from gateway.protocols.objects import read_object
+from gateway.protocols.queries import read_query
 
 USER_BYTES_MAX: Final = 255  # of a name as sent; one that exists has at most 64
-QUERY_BYTES_MAX: Final = 2_048
-_QUERY_FIELDS_MAX: Final = 16
-_JSON: Final = msgspec.json.Decoder()
 
 
 class Login(msgspec.Struct, frozen=True):
@@ -45,13 +43,7 @@ class Upload(msgspec.Struct, frozen=True):
 
 def decode_login(body: bytes) -> Login:
     """Read `{"user", "password"}`, other members being unknown. Raises BadRequest. Pure."""
-    try:
-        decoded: Any = _JSON.decode(body)
-    except (ValueError, RecursionError):
-        # `from None`, and none of the decoder's words: nobody should have to ask what they quote.
-        raise BadRequest("The body is not JSON", "body") from None
-    if not isinstance(decoded, dict):
-        raise BadRequest("The body must be a JSON object", "body")
+    decoded = read_object(body)
     return Login(
         _text(decoded, "user", USER_BYTES_MAX), _text(decoded, "password", PASSWORD_BYTES_MAX)
     )
@@ -67,23 +59,7 @@ def decode_upload(query: bytes) -> Upload:
 
     An overlap is spelled like a `borrow-interval`, at most OVERLAP_MS_MAX. Raises BadRequest. Pure.
     """
-    found: dict[str, str] = {}
-    try:
-        if len(query) > QUERY_BYTES_MAX:
-            raise ValueError("too long")
-        pairs = parse_qsl(
-            query.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(query),
-            errors="strict",
-            max_num_fields=_QUERY_FIELDS_MAX,
-        )
-    except ValueError:
-        raise BadRequest("The query cannot be read", "query") from None
-    for name, value in pairs:
-        if name in found and name in ("kid", "overlap"):
-            raise BadRequest(f"{name} is given twice", name)
-        found[name] = value
+    found = read_query(query, ("kid", "overlap"))
     kid = found.get("kid")
     if kid is not None and not visible_ascii(kid):
         raise BadRequest("kid must be 1 to 255 visible ASCII characters", "kid")

@@ -2,7 +2,8 @@
 
 Decided here: which idempotency id a request has and for how long it is remembered, what happens
 when the catalogue moved meanwhile, and how an answer is signed. Not decided here: HTTP, what is
-granted (the script), how it is written (protocols/). Source: SEMANTICS 8 to 10, DESIGN 3.
+granted (the script), how it is written (protocols/), many requests at once (batch.py, which makes
+its jobs and answers here). Source: SEMANTICS 8 to 10, DESIGN 3.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Access:
     retention_ms: int = 3_600_000
     forwarder_retention_ms: int = 30 * 86_400_000
     resend_ms: int = 4_000  # an outcome is remembered at least as long as the lane may send again
+    explain_ms: int = 0  # how long why it came to an outcome is kept; 0: not at all
 
     async def serve(self, posted: Posted, request_id: str) -> Answer:
         """Answer one posted request. `request_id` is ours: 22 characters of base64url, unique.
@@ -102,7 +104,7 @@ class Access:
                 idempotency_id = None
             else:
                 idempotency_id = _idempotency_id(posted, caller, request)
-                job = self._job(caller, request, idempotency_id, request_id)
+                job = self.job(caller, request, idempotency_id, request_id)
             reply = await self.lane.submit(job)
             if reply.verdict is not Verdict.STALE:
                 return self._answer(
@@ -119,28 +121,31 @@ class Access:
             )
         return await self.credentials.by_token(posted.instance, posted.authorization)
 
-    def _job(
-        self, caller: Caller, request: AccessRequest, idempotency_id: str | None, request_id: str
+    def job(
+        self, caller: Caller, request: AccessRequest, idempotency_id: str | None, own_id: str
     ) -> Job:
+        """Resolve a request for the script; `own_id` names it there when no id of its own does."""
         index = caller.index
         if idempotency_id is None:
             # Nobody else has this id, so it can never come with another meaning.
-            name, ttl_ms, meaning, echo = request_id, OWN_ID_TTL_MS, "", ""
+            name, ttl_ms, meaning = own_id, OWN_ID_TTL_MS, ""
         else:
             name = dedupe_id(index.catalogue.id, idempotency_id)
             ttl_ms = self.forwarder_retention_ms if caller.forwarder else self.retention_ms
-            meaning, echo = fingerprint(request).hex(), write_echo(request)
-        ttl_ms = max(ttl_ms, self.resend_ms)
+            meaning = fingerprint(request).hex()
+        # What was asked is told with why it was answered so, whoever gave the id.
+        kept = idempotency_id is not None or self.explain_ms > 0
         flags = (INCREMENTAL if request.incremental else 0) | (PARTIAL if request.partial else 0)
         return Job(
             index,
             index.resolve(request),
             name,
-            ttl_ms,
+            max(ttl_ms, self.resend_ms),
             meaning,
-            echo,
+            write_echo(request) if kept else "",
             request.host.canonical,
             flags,
+            explain_ms=self.explain_ms,
         )
 
     def _answer(
@@ -152,21 +157,15 @@ class Access:
         idempotency_id: str | None,
         request_id: str,
     ) -> Answer:
-        if reply.verdict is Verdict.MISMATCH:
-            raise IdempotencyMismatch("The idempotency id was used for another request")
         if reply.preview is not None:
             body = encode_preview(index, request, reply.preview)
             return Answer(body, reply.preview.at_ms, False, False)
-        outcome = reply.outcome
-        assert outcome is not None  # noqa: S101 - the lane lets no other verdict through
-        if reply.echo:
-            request = read_echo(reply.echo)
-        body = encode_access(index, request, outcome)
+        body, at_ms = plain_answer(index, request, reply)
         if kind is Kind.SIGNED:
             body = self._signed(index, body, idempotency_id or request_id)
         # Under an id of ours only the lane's own re-sending is replayed: the client sees it first.
         replayed = reply.verdict is Verdict.REPLAYED and idempotency_id is not None
-        return Answer(body, outcome.at_ms, replayed, kind is Kind.SIGNED)
+        return Answer(body, at_ms, replayed, kind is Kind.SIGNED)
 
     def _signed(self, index: CatalogueIndex, body: bytes, answer_id: str) -> bytes:
         more: dict[str, Any] = {
@@ -176,6 +175,20 @@ class Access:
         }
         payload = body[:-1] + b"," + msgspec.json.encode(more)[1:]
         return sign_answer(self.signer.private, self.signer.kid, payload)
+
+
+def plain_answer(index: CatalogueIndex, request: AccessRequest, reply: Reply) -> tuple[bytes, int]:
+    """Give the plain answer to an access request that was applied, and its transaction time in ms.
+
+    A replay is answered as the first was. Raises IdempotencyMismatch.
+    """
+    if reply.verdict is Verdict.MISMATCH:
+        raise IdempotencyMismatch("The idempotency id was used for another request")
+    outcome = reply.outcome
+    assert outcome is not None  # noqa: S101 - the lane lets no other verdict through
+    if reply.echo:
+        request = read_echo(reply.echo)
+    return encode_access(index, request, outcome), outcome.at_ms
 
 
 def _read(posted: Posted, caller: Caller) -> AccessRequest:

@@ -22,8 +22,14 @@ import msgspec
 import structlog
 
 from gateway.core.catalogue import CatalogueIndex
-from gateway.core.errors import Forbidden, TooManyRequests, Unauthorized, UserAuthFailed
-from gateway.core.model import Role, is_instance_id
+from gateway.core.errors import (
+    Forbidden,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UserAuthFailed,
+)
+from gateway.core.model import Catalogue, Role, is_instance_id
 from gateway.core.passwords import DECOY, verify_password
 from gateway.core.sessions import (
     SESSION_S,
@@ -33,8 +39,9 @@ from gateway.core.sessions import (
     verify_session,
 )
 from gateway.service.credentials import DEFAULT_INSTANCE, NO_INSTANCE, bearer
-from gateway.store.catalogues import Catalogues
+from gateway.store.catalogues import CatalogueConflict, Catalogues
 from gateway.store.logins import Logins
+from gateway.store.rewriting import rewrite
 
 HASHES_MAX: Final = 2  # passwords looked at at once, 32 MiB each
 WAITING_MAX: Final = 32  # log-ins under way in this process; more would wait for over a second
@@ -156,6 +163,16 @@ class Admin:
         if held.isdisjoint(roles):
             raise Forbidden(f"Role {roles[0]} is required", roles[0])
         return Who(index, session, held)
+
+    async def change(self, who: Who, edit: Callable[[Catalogue], Catalogue]) -> Catalogue:
+        """Write what `edit` makes of the catalogue in force, and give that.
+
+        Nothing is written when it changes nothing. Raises what `edit` raises, and Unavailable.
+        """
+        try:
+            return await rewrite(self.catalogues, who.instance, edit)
+        except CatalogueConflict as error:
+            raise Unavailable("The catalogue changes too fast to follow", "not_applied") from error
 
     async def _resolved(self, named: str) -> tuple[str, CatalogueIndex | None]:
         """Find the instance that a path names, by the same look at the store where there is none.

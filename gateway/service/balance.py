@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from gateway.core.calendar import make_calendar
-from gateway.core.catalogue import CatalogueIndex, period_rule
+from gateway.core.catalogue import CatalogueIndex, PeriodRule, period_rule
 from gateway.core.errors import InvalidInput, Unavailable
 from gateway.core.model import Line, Model
 from gateway.store.catalogues import Catalogues
@@ -82,11 +82,11 @@ async def audit(catalogues: Catalogues, instance: str, *, deep: bool) -> Books:
 def judge(index: CatalogueIndex, ledger: Ledger) -> Books:
     """Hold the sums of a ledger against one another, and against its rows, if read. Pure."""
     catalogue = index.catalogue
-    labels = _labels(index, ledger.now_ms)
+    periods = current_periods(index, ledger.now_ms)
     entries: list[Entry] = []
     differences: list[str] = []
     for line in catalogue.lines:
-        used = ledger.used.get(f"{line.id}|{labels[index.rules.index(period_rule(line))]}", 0)
+        used = ledger.used.get(f"{line.id}|{periods[period_rule(line)]}", 0)
         if not line.model.metered:
             entries.append(_entry(line, None, acked=0, used=used, balanced=True))
             continue
@@ -116,6 +116,18 @@ def judge(index: CatalogueIndex, ledger: Ledger) -> Books:
                 )
             )
     return Books(catalogue.id, entries, differences)
+
+
+def current_periods(index: CatalogueIndex, now_ms: int) -> dict[PeriodRule, str]:
+    """Give the label of the period that is current at `now_ms`, for each rule of an index's lines.
+
+    The units of that period are in `used` under `<line>|<label>`. Pure.
+    """
+    periods = make_calendar(index, now_ms, now_ms).context.periods
+    return {
+        rule: next(label for start_ms, label in reversed(entries) if start_ms <= now_ms)
+        for rule, entries in zip(index.rules, periods, strict=True)
+    }
 
 
 def conservation(books: list[Books]) -> str:
@@ -174,12 +186,3 @@ def _pair_differences(where: str, line: str, upstream: str, ledger: Ledger) -> l
                     f"{where}: {said} {word}, but {rows.get((line, upstream), 0)} row by row"
                 )
     return found
-
-
-def _labels(index: CatalogueIndex, now_ms: int) -> list[str]:
-    """Give the label of the period that is current at `now_ms`, for each of the index's rules."""
-    periods = make_calendar(index, now_ms, now_ms).context.periods
-    return [
-        next(label for start_ms, label in reversed(entries) if start_ms <= now_ms)
-        for entries in periods
-    ]

@@ -69,8 +69,13 @@ class Credentials:
 
         return await self._judged(instance, judge)
 
-    async def by_payload(self, instance: str, body: bytes, *, jti_required: bool) -> Caller:
-        """Accept a signed payload. Raises Unauthorized; BadRequest for a `jti` that is no id."""
+    async def by_payload(
+        self, instance: str, body: bytes, *, jti_required: bool, batch: bool = False
+    ) -> Caller:
+        """Accept a signed payload. Raises Unauthorized; BadRequest for a `jti` that is no id.
+
+        Of a `batch` the claim `requests` is JSON text (core/tokens.py).
+        """
 
         def judge(index: CatalogueIndex | None) -> Caller | None:
             payload = verify_payload(
@@ -81,6 +86,7 @@ class Credentials:
                 max_age_s=self.payload_max_age_s,
                 ahead_s=self.skew_s,
                 jti_required=jti_required,
+                batch=batch,
             )
             if payload is None or index is None:
                 return None

@@ -7,20 +7,16 @@ Source: protocols/cmapi.md 3.2 and Q17.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
 import structlog
 
-from gateway.core.errors import Unavailable
 from gateway.core.key_uploads import licensing_key, with_upload, without_uploads
-from gateway.core.model import Catalogue, Role
+from gateway.core.model import Role
 from gateway.protocols.cmapi_admin import decode_upload
 from gateway.service.admin import Admin
-from gateway.store.catalogues import CatalogueConflict
-from gateway.store.rewriting import rewrite
 
 ROLES: Final = (Role.ADMIN, Role.PRODUCER)
 
@@ -51,7 +47,7 @@ class LicensingKeys:
             overlap_ms=asked.overlap_ms,
             now_ms=int(self.admin.now_s() * 1000),
         )
-        await self._change(who.instance, edit)
+        await self.admin.change(who, edit)
         _log.info("licensing_key_uploaded", instance=who.instance, user=who.user, kid=key.kid)
         return der
 
@@ -61,11 +57,5 @@ class LicensingKeys:
         Raises Unauthorized, Forbidden, Unavailable. A retry is always safe.
         """
         who = await self.admin.admin(named, authorization, *ROLES)
-        await self._change(who.instance, without_uploads)
+        await self.admin.change(who, without_uploads)
         _log.info("licensing_key_removed", instance=who.instance, user=who.user)
-
-    async def _change(self, instance: str, edit: Callable[[Catalogue], Catalogue]) -> None:
-        try:
-            await rewrite(self.admin.catalogues, instance, edit)
-        except CatalogueConflict as error:
-            raise Unavailable("The catalogue changes too fast to follow", "not_applied") from error

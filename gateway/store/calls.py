@@ -36,6 +36,8 @@ class Job(msgspec.Struct):
     host: str
     flags: int
     sweep_only: bool = False
+    explain_ms: int = 0  # how long why it came to this is kept; 0: not at all
+    decision: tuple[str, ...] = ()  # names and values for the record of decisions
 
     @property
     def work(self) -> int:
@@ -92,10 +94,24 @@ def encode_call(jobs: list[tuple[Job, Frame]]) -> tuple[list[str], bytes]:
         if job.dedupe_id:
             keys.append(frame.instance_keys.outcome(job.dedupe_id))
             key = len(keys)
-        asks.append(
-            (context, key, job.ttl_ms, job.fingerprint, job.echo, job.host, job.flags, wants)
-        )
+        ask = (context, key, job.ttl_ms, job.fingerprint, job.echo, job.host, job.flags, wants)
+        if job.explain_ms or job.decision:
+            asks.append((*ask, _more(job, frame.instance_keys, keys)))
+        else:
+            asks.append(ask)
     return keys, _encode((contexts, bases, tables, asks))
+
+
+def _more(job: Job, instance_keys: InstanceKeys, keys: list[str]) -> tuple[Any, ...]:
+    """Give the last member of an ask, for what only some have; its keys go to the end of `keys`."""
+    explained = record = 0
+    if job.explain_ms:
+        keys.append(instance_keys.explained(job.dedupe_id))
+        explained = len(keys)
+    if job.decision:
+        keys.append(instance_keys.record)
+        record = len(keys)
+    return explained, job.explain_ms, record, job.decision
 
 
 def decode_reply(text: bytes, jobs: list[tuple[Job, Frame]]) -> tuple[int, list[Reply]]:

@@ -108,6 +108,10 @@ class InstanceKeys:
         """STRING with PX: what became of an idempotency id."""
         return f"gw:{self.tag}:d:{dedupe_id}"
 
+    def explained(self, dedupe_id: str) -> str:
+        """STRING with PX: why an idempotency id came to what it came to."""
+        return f"gw:{self.tag}:e:{dedupe_id}"
+
     def logins(self, user: str) -> str:
         """STRING with PX: how many log-ins of this name failed or are under way."""
         return f"gw:{self.tag}:l:" + _digest(f"{self.instance}\x1f{user}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -96,15 +96,23 @@ class Lane:
         Raises Unavailable at once when the queue is full or the lane closes (not applied), and
         through the future when the store does not answer within `deadline_s`.
         """
-        if self._closing or len(self._queue) >= self.queue_max:
+        return self.submit_all((job,))[0]
+
+    def submit_all(self, jobs: Sequence[Job]) -> list[asyncio.Future[Reply]]:
+        """Queue jobs one behind the other, all of them or none; replies and errors as of `submit`.
+
+        They have one deadline, so that no job is applied after one before it ran out of time.
+        """
+        if self._closing or len(self._queue) + len(jobs) > self.queue_max:
             raise Unavailable("Too many requests are waiting for the store", "not_applied")
         loop = asyncio.get_running_loop()
         if self._worker is None:
             self._worker = loop.create_task(self._run())
-        future: asyncio.Future[Reply] = loop.create_future()
-        self._queue.append(_Waiting(job, loop.time() + self.deadline_s, future))
+        deadline_s = loop.time() + self.deadline_s
+        queued = [_Waiting(job, deadline_s, loop.create_future()) for job in jobs]
+        self._queue.extend(queued)
         self._wake.set()
-        return future
+        return [waiting.future for waiting in queued]
 
     async def close(self) -> None:
         """Send what is queued, wait for its answers (bounded by their deadlines), disconnect."""

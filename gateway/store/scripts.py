@@ -45,7 +45,9 @@ REFUSAL_WORDS: Final = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
 
 
 # One script in rooms of a readable size; they share their locals, so the order is fixed.
-APPLY_PARTS: Final = ("apply", "counters", "lapses", "rules", "request", "write", "run")
+APPLY_PARTS: Final = (
+    *("note", "apply", "counters", "lapses", "rules", "request", "explain", "write", "run"),
+)
 
 
 def read_lua(name: str) -> str:
@@ -86,10 +88,10 @@ class Scripts:
         self.settle = Script("settle", outbox, read_lua("settle"))
         self.refuse = Script("refuse", outbox, read_lua("refuse"))
         self.marks = Script("marks", clock, read_lua("marks"))
-        self.unblock = Script("unblock", outbox, read_lua("unblock"))
+        self.unblock = Script("unblock", read_lua("note"), outbox, read_lua("unblock"))
         self.split = Script("split", outbox, read_lua("split"))
         self.aside = Script("aside", clock, outbox, read_lua("aside"))
-        self.decide = Script("decide", outbox, read_lua("decide"))
+        self.decide = Script("decide", read_lua("note"), outbox, read_lua("decide"))
         self.clean = Script("clean", read_lua("clean"))
         self.logins = Script("logins", read_lua("logins"))
 

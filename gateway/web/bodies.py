@@ -16,6 +16,7 @@ from gateway.core.errors import RequestTimeout, TooLarge, UnsupportedMediaType
 
 JSON = "application/json"
 JOSE = "application/jose"
+NDJSON = "application/x-ndjson"
 OCTETS = "application/octet-stream"
 
 
@@ -53,19 +54,19 @@ class Headers:
         value = self._found.get(b"content-length", b"")
         return int(value) if value.isdigit() else 0
 
-    def is_jose(self) -> bool:
-        """Say whether the body is a JWS. Raises UnsupportedMediaType for anything but JSON and
-        JOSE.
+    def is_jose(self, plain: str = JSON) -> bool:
+        """Say whether the body is a JWS. Raises UnsupportedMediaType for anything but JOSE and the
+        `plain` type.
 
-        A client that names no type is taken to send JSON, which is all that CMAPI knows.
+        A client that names no type is taken to send the plain one: CMAPI knows JSON only.
         """
         media_type = self._media_type()
         if media_type == JOSE:
             return True
-        if media_type in (JSON, ""):
+        if media_type in (plain, ""):
             return False
         raise UnsupportedMediaType(
-            f"Content-Type must be {JSON}, or {JOSE} for a signed payload", "content-type"
+            f"Content-Type must be {plain}, or {JOSE} for a signed payload", "content-type"
         )
 
     def require(self, media_type: str) -> None:

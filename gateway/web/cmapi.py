@@ -13,10 +13,12 @@ from starlette.types import Receive, Scope
 
 from gateway.core.moments import iso
 from gateway.service.access import Access, Kind, Posted
+from gateway.service.credentials import DEFAULT_INSTANCE
 from gateway.web.bodies import Headers, Limits, read_body
 from gateway.web.endpoints import JSON, Answered, Endpoint
 
 BASE = "/api/1.0/instances/{instance}"
+SHORT = "/api/1.0"  # the old form of a local server, for reads: the default instance is meant
 
 _JOSE = (b"content-type", b"application/jose")
 _REPLAYED = (b"idempotency-replayed", b"true")
@@ -34,6 +36,17 @@ def routes(access: Access, limits: Limits) -> list[BaseRoute]:
     ]
 
 
+def readable(path: str, endpoint: Endpoint) -> list[BaseRoute]:
+    """Give the two routes of what is only read: under an instance's base, and in the short form."""
+    return [Route(form + path, endpoint, methods=["GET"]) for form in (BASE, SHORT)]
+
+
+def instance_of(scope: Scope) -> str:
+    """Give the instance as named in the path; the short form means the default one."""
+    named: str = scope["path_params"].get("instance", DEFAULT_INSTANCE)
+    return named
+
+
 async def _posted(
     kind: Kind, access: Access, limits: Limits, scope: Scope, receive: Receive, request_id: str
 ) -> Answered:
@@ -41,7 +54,7 @@ async def _posted(
     body = await read_body(receive, headers.content_length, limits)
     posted = Posted(
         kind=kind,
-        instance=scope["path_params"]["instance"],
+        instance=instance_of(scope),
         body=body,
         jose=headers.is_jose(),
         authorization=headers.authorization,

@@ -1,4 +1,6 @@
-"""Routes for operations: is it alive, may it get requests, which keys sign its answers."""
+"""Routes for operations: is it alive, may it get requests, which keys sign its answers, and what
+all its routes take and answer.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,11 @@ from starlette.routing import BaseRoute, Route
 
 Reasons = Callable[[], Awaitable[list[str]]]
 
+_KEPT = {"Cache-Control": "max-age=300"}  # seconds
 
-def routes(reasons: Reasons, jwks: dict[str, object]) -> list[BaseRoute]:
-    """Give the routes; `reasons` lists why no request should come here now."""
+
+def routes(reasons: Reasons, jwks: dict[str, object], openapi: bytes) -> list[BaseRoute]:
+    """Give the routes; `reasons` lists why no request should come here now, `openapi` is JSON."""
 
     async def livez(request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -23,10 +27,14 @@ def routes(reasons: Reasons, jwks: dict[str, object]) -> list[BaseRoute]:
         return JSONResponse({"status": status, "reasons": found}, 503 if found else 200)
 
     async def keys(request: Request) -> Response:
-        return JSONResponse(jwks, headers={"Cache-Control": "max-age=300"})
+        return JSONResponse(jwks, headers=_KEPT)
+
+    async def contract(request: Request) -> Response:
+        return Response(openapi, headers=_KEPT, media_type="application/json")
 
     return [
         Route("/livez", livez),
         Route("/readyz", readyz),
         Route("/.well-known/jwks.json", keys),
+        Route("/openapi.json", contract),
     ]

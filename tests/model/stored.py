@@ -52,7 +52,7 @@ async def read_store(client: Redis) -> Dump:
 
 
 def _plain(key: str, value: Any) -> Any:
-    if ":d:" in key or key == "gw:clock":
+    if ":d:" in key or ":e:" in key or key == "gw:clock":
         return value
     if key.endswith(":record"):
         return plain_record(value)

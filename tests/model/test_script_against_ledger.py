@@ -8,16 +8,18 @@ steps that lead to it, as short as they could be made, and a line that replays t
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from gateway.core.model import AccessRequest
+from gateway.core.model import AccessRequest, Host
 from tests.model.bench import Bench
 from tests.model.edges import edges_of, moment_ms, undos_of
 from tests.model.machine import EXAMPLES, hold_to_each_other, twin_names
 from tests.model.outbox_rules import OutboxRules
-from tests.model.pools import MOMENTS, Change, changes, requests
+from tests.model.pools import HOSTS, MOMENTS, Change, changes, requests
 from tests.model.twins import Asked
 
 TOGETHER_MAX = 6
@@ -94,6 +96,14 @@ class ScriptAgainstLedger(OutboxRules):
             at_ms, request = data.draw(st.sampled_from(edges))
             self.bench.do(self.world.set_clock(at_ms + off_ms))
             self.send([self.another(twin, request)])
+
+    @rule(name=twin_names, host=st.sampled_from(HOSTS), request=requests(), first=st.booleans())
+    def drop_a_host(self, name: str, host: Host, request: AccessRequest, first: bool) -> None:
+        """An administrator drops a host, while it may be asking."""
+        asked = self.new(name, request)
+        nothing = AccessRequest(host=host)
+        dropped = dataclasses.replace(self.new(name, nothing), drop=True)
+        self.send([dropped, asked] if first else [asked, dropped])
 
     @rule(name=twin_names)
     def sweep(self, name: str) -> None:

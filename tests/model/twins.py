@@ -16,7 +16,18 @@ import pytest
 
 from gateway.core import ledger
 from gateway.core.calendar import DAY_MS, make_calendar
-from gateway.core.calls import INCREMENTAL, PARTIAL, PREVIEW, Ask, Context, Reply, Table, Verdict
+from gateway.core.calls import (
+    DROP,
+    INCREMENTAL,
+    PARTIAL,
+    PREVIEW,
+    Ask,
+    Context,
+    Reply,
+    Table,
+    Verdict,
+    Why,
+)
 from gateway.core.catalogue import CatalogueIndex, ResolvedWant
 from gateway.core.counters import Day, State, day_of
 from gateway.core.decisions import Decision
@@ -46,6 +57,18 @@ class Asked:
     request: AccessRequest
     name: str  # the idempotency id; "" for a preview
     preview: bool = False
+    drop: bool = False  # not a request: an administrator drops its host
+
+    @property
+    def explain_ms(self) -> int:
+        """Half of the requests are explained."""
+        return TTL_MS if sum(self.name.encode()) % 2 else 0
+
+    @property
+    def decision(self) -> tuple[str, ...]:
+        """What an administrator who drops a host has in the record."""
+        host = self.request.host.canonical
+        return tuple(Decision("ann", "drop", "", "", host).fields) if self.drop else ()
 
     @property
     def wants(self) -> list[ResolvedWant]:
@@ -56,7 +79,8 @@ class Asked:
     def flags(self) -> int:
         incremental = INCREMENTAL if self.request.incremental else 0
         partial = PARTIAL if self.request.partial else 0
-        return incremental | partial | (PREVIEW if self.preview else 0)
+        other = (PREVIEW if self.preview else 0) | (DROP if self.drop else 0)
+        return incremental | partial | other
 
     def job(self, *, sweep_only: bool = False) -> Job:
         """Say it to the lane."""
@@ -70,6 +94,8 @@ class Asked:
             host=self.request.host.canonical,
             flags=self.flags,
             sweep_only=sweep_only,
+            explain_ms=self.explain_ms,
+            decision=self.decision,
         )
 
     def ask(self) -> tuple[list[Table], Ask]:
@@ -84,6 +110,8 @@ class Asked:
             host=self.request.host.canonical,
             flags=self.flags,
             wants=[(at, units) for at, (_, units) in enumerate(wants)],
+            explain_ms=self.explain_ms,
+            decision=self.decision,
         )
         return [resolved.table for resolved, _ in wants], ask
 
@@ -133,6 +161,8 @@ class Twin:
             self.state, reply = ledger.apply(self.state, context, tables, ask, clock_ms)
         if reply.verdict is Verdict.DONE and not asked.preview:
             self.names.add(asked.name)
+        self.record += [noted([*decision], units) for decision, units in self.state.decisions]
+        self.state.decisions = []
         return reply
 
     def adopt(self, new: Catalogue, now_ms: int) -> None:
@@ -264,7 +294,10 @@ class World:
             assert {"version", "blob"} == catalogue.keys()  # no cut is left undone
             assert twin.state.version == int(catalogue["version"])
             for name in twin.names:
-                assert found.pop(twin.keys.outcome(dedupe_id(twin.keys.instance, name)))
+                kept = dedupe_id(twin.keys.instance, name)
+                assert found.pop(twin.keys.outcome(kept))
+                if why := twin.state.explained.get(name):
+                    assert _why(found.pop(twin.keys.explained(kept))) == why
             assert twin.keys.instance in found[twin.keys.instances]
             if any(lane.waits for lane in twin.lanes.values()):
                 assert twin.keys.instance in found[twin.keys.dirty]
@@ -287,4 +320,5 @@ def _names(catalogue: Catalogue) -> set[str]:
     return {upstream.name for upstream in catalogue.upstreams}
 
 
+_why = msgspec.msgpack.Decoder(Why).decode
 _NOTHING = AccessRequest(host=Host("string", "nobody"))

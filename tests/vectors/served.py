@@ -98,6 +98,7 @@ async def _listening(app: Any) -> Any:
     settings = Hypercorn()
     settings.bind = [f"fd://{listener.detach()}"]
     settings.graceful_timeout = 1
+    settings.errorlog = None  # a logger of its own outlives it, at its own level
     stop = asyncio.Event()
     server = asyncio.create_task(serve(app, settings, shutdown_trigger=stop.wait))
     try:

@@ -28,6 +28,7 @@ JSON: {"aside": [{"address", "instance", "upstream", "kind", "standing", "known"
   attempts: null for what is blocked.
 With --decisions: {"decisions": [{"when", "who", "what", "instance", "upstream",
   "subject", "units": {LINE: UNITS}, "why"}]}, the newest first.
+  subject: the id of a batch or a line, the host of a client that was dropped, or "".
 
 """
 _SHOW_JSON: Final = """\b

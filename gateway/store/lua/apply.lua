@@ -2,17 +2,19 @@
 -- which are one text to the store (scripts.py).
 --
 -- ARGV[1]  msgpack {contexts, bases, tables, asks}; contexts, tables as in core/calls.py;
---          an ask is {context, key, ttl_ms, fingerprint, echo, host, flags, wants}, indexes from 1, key 0: none
+--          an ask is {context, key, ttl_ms, fingerprint, echo, host, flags, wants, more}, indexes from 1,
+--          key 0: none; more is absent or {key, ttl_ms, key, {name, value…}}: why is kept at the first key,
+--          the decision is recorded at the second one
 -- KEYS     per context, from its base on: cat used holds lapse seen undo ledger due dirty,
 --          then open:<upstream> per upstream, then days:<month> per month of its calendar;
---          and one d:<id> per ask that has an id
+--          and one d:<id> per ask that has an id; e:<id>, record per ask that has more
 -- reply    msgpack {clock_ms, {verdict, …} per ask, {verdict, …} per context}; verdicts as in core/calls.py:
 --          0 {outcome or preview}  1 {outcome, echo}  2 {}  3 {version}  4 {from_ms, now_ms}  5 {}
 -- errors   none of its own; out of memory refuses before the first line, and all writes stand at the end,
 --          because a Lua error would not undo them.
 -- The executable specification is core/ledger.py; names are the same. now() comes from a prelude.
 
-local INCREMENTAL, PARTIAL, PREVIEW = 1, 2, 4
+local INCREMENTAL, PARTIAL, PREVIEW, DROP = 1, 2, 4, 8
 local DONE, REPLAYED, MISMATCH, STALE, CALENDAR, AGAIN = 0, 1, 2, 3, 4, 5
 local METERED, METERED_REUSABLE, CONCURRENT = 0, 1, 2
 local UNITS_MAX = 9007199254740991

@@ -33,7 +33,7 @@ local function open_context(c)
     dirty = KEYS[base + 8], open = base + 8, months = base + 8 + #said[3],
     units = {}, units_changed = {}, held = {}, held_changed = {}, undoable = {}, undoable_changed = {},
     acked = {}, acked_now = {}, rows = {}, month = {}, lapses = {}, lapse_gone = {}, keep = {}, keep_gone = {},
-    hosts = {}, applied = 0,
+    hosts = {}, dropped = {}, applied = 0,
   }
   x.found_version = tonumber(redis.call('HGET', x.cat, 'version') or 0)
   x.now_ms = math.max(clock_ms, tonumber(redis.call('HGET', x.ledger, 'last_ms') or 0))

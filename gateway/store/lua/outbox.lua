@@ -70,14 +70,6 @@ local function commit(ledger)
   end
 end
 
--- Write what was decided into the record, with the units that it was about.
-local function note(record, decision, sums)
-  local told = {}
-  for line, units in pairs(sums) do told[#told + 1] = line .. '=' .. string.format('%.0f', units) end
-  table.sort(told)
-  redis.call('XADD', record, '*', 'units', table.concat(told, ' '), unpack(decision))
-end
-
 -- The rows of the sealed batch, when it is still this one.
 local function rows_of(sealed, id)
   local found = redis.call('HMGET', sealed, 'id', 'rows')

@@ -85,16 +85,16 @@ local function commit(x, t, host, wants)
   for i = 1, #t.undone do take_back(x, host, t.undone[i]) end
 end
 
+local function answer_all(held)
+  local answer, lines = {}, names(held)
+  table.sort(lines)
+  for i = 1, #lines do answer[i] = {lines[i], held[lines[i]][COUNT], held[lines[i]][LAPSES]} end
+  return answer
+end
+
 local function answer_held(t, wants)
   local answer = {}
-  if #wants == 0 then
-    local lines = names(t.held)
-    table.sort(lines)
-    for i = 1, #lines do
-      answer[i] = {lines[i], t.held[lines[i]][COUNT], t.held[lines[i]][LAPSES]}
-    end
-    return answer
-  end
+  if #wants == 0 then return answer_all(t.held) end
   local listed = {}
   for i = 1, #wants do
     local rows = tables[wants[i][1]][2]
@@ -152,10 +152,12 @@ local function run(x, host, flags, wants)
   end
   for i = 1, #t.denials do plus(month_of(x, t.day).add, t.denials[i], 1) end
   x.applied = x.applied + 1
-  x.hosts[host] = true
+  local drop = bit.band(flags, DROP) > 0
+  x.hosts[host] = not drop or nil
+  x.dropped[host] = drop or nil
   local grants = {}
   for i = 1, #t.granted do grants[i] = {t.granted[i], t.grants[t.granted[i]]} end
-  return {x.now_ms, t.shortfalls, grants, answer_held(t, wants)}
+  return {x.now_ms, t.shortfalls, grants, drop and answer_all(t.had) or answer_held(t, wants)}
 end
 
 local function preview(x, host, wants)

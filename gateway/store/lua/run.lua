@@ -1,4 +1,4 @@
--- apply.lua, part 7: the call: read, decide, write.
+-- apply.lua, part 8: the call: read, decide, write.
 
 local opened = {}
 for c = 1, #contexts do
@@ -52,7 +52,7 @@ for x, set in pairs(hosts) do
   for host, text in pairs(fetch(x.holds, unknown)) do x.held[host] = unpack_holds(text) end
 end
 
-local replies, fresh = {}, {}
+local replies, fresh, explained, notes = {}, {}, {}, {}
 for i = 1, #asks do
   local ask = asks[i]
   local x, key = opened[ask[1]], ask[2] > 0 and KEYS[ask[2]] or nil
@@ -68,7 +68,14 @@ for i = 1, #asks do
       replies[i] = {MISMATCH}
     end
   else
+    local more = ask[9] or {0, 0, 0}
+    local why = more[1] > 0 and explain(x, ask) or nil
     local outcome = run(x, ask[6], ask[7], ask[8])
+    if why then
+      why[#why + 1] = outcome
+      explained[KEYS[more[1]]] = {why, more[2]}
+    end
+    if more[3] > 0 then notes[#notes + 1] = {KEYS[more[3]], more[4], told_of(outcome)} end
     fresh[key] = {ask[4], outcome, ask[5], x.version, ttl_ms = ask[3]}
     replies[i] = {DONE, outcome}
   end
@@ -83,4 +90,6 @@ end
 for key, record in pairs(fresh) do
   redis.call('SET', key, cmsgpack.pack({record[1], record[2], record[3], record[4]}), 'PX', record.ttl_ms)
 end
+for key, each in pairs(explained) do redis.call('SET', key, cmsgpack.pack(each[1]), 'PX', each[2]) end
+for _, each in ipairs(notes) do note(each[1], each[2], each[3]) end
 return cmsgpack.pack({clock_ms, replies, sweeps})

@@ -1,4 +1,4 @@
--- apply.lua, part 6: what the caches came to, written once per key.
+-- apply.lua, part 7: what the caches came to, written once per key.
 
 -- Write fields of a hash and when each is due; says whether the lapse set was touched.
 local function store_scored(x, key, set, gone, scores, unscored)
@@ -118,6 +118,7 @@ local function write(x)
     seen[#seen + 1] = host
   end
   store('ZADD', x.seen, seen)
+  store('ZREM', x.seen, names(x.dropped))
   if moved then
     local first = redis.call('ZRANGE', x.lapse, 0, 0, 'WITHSCORES')
     if first[2] then

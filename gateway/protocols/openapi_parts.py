@@ -1,0 +1,237 @@
+"""What an operation is made of, and how its refusals follow from the one table of errors.
+
+Decided here: the words for operations (who may, what comes, what goes), the headers there are, and
+how an error of problem.py is told in an OpenAPI document. Not decided here: which operations there
+are (openapi_licensing.py, openapi_admin.py), how the document is laid out (openapi.py).
+"""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from gateway.core import errors
+from gateway.core.errors import GatewayError
+from gateway.core.fingerprint import ID_BYTES_MAX
+from gateway.core.model import Role
+from gateway.core.tokens import ROLE_CAPABILITY
+from gateway.protocols import problem
+from gateway.protocols.cmapi_wire import Moment
+from gateway.protocols.house_wire import Error
+from gateway.protocols.openapi_plant import INSTANCE_ID
+
+# As web/cmapi.py routes them, which this floor does not know; a test compares the two.
+BASE: Final = "/api/1.0/instances/{instance}"
+SHORT: Final = "/api/1.0"  # reads of the default instance, as local servers had them
+
+JSON: Final = "application/json"
+JOSE: Final = "application/jose"
+NDJSON: Final = "application/x-ndjson"
+OCTETS: Final = "application/octet-stream"
+
+
+class Security(Enum):
+    """How a request proves whose it is; the value is its name in the document."""
+
+    CAPABILITY = "capability"
+    SESSION = "session"
+
+
+class Example(msgspec.Struct, frozen=True):
+    """What may be sent or answered; `value` is JSON, or the text of another media type."""
+
+    name: str
+    summary: str
+    value: Any
+
+
+class Jws(msgspec.Struct, frozen=True):
+    """A body that is a JWS in compact form: the `typ` of its header, the type of its payload."""
+
+    typ: str
+    payload: Any
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """A body of one JSON value a line, each of one of these types."""
+
+    types: tuple[Any, ...]
+
+
+class Content(msgspec.Struct, frozen=True):
+    """A body: a type, a Jws, Lines, or None for bytes as they are."""
+
+    media_type: str
+    type: Any
+    examples: tuple[Example, ...] = ()
+
+
+class Given(msgspec.Struct, frozen=True):
+    """An answer that is no refusal. `headers` are names in HEADERS."""
+
+    description: str
+    content: tuple[Content, ...]
+    status: int = 200
+    headers: tuple[str, ...] = ()
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """A part of path or query, or a header of the request."""
+
+    name: str
+    where: str  # path | query | header
+    type: Any
+    description: str
+    example: Any = None
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method at one path. `refusals` are beside `ANY_TIME`; a short one is there twice."""
+
+    id: str
+    method: str
+    path: str
+    tag: str
+    summary: str
+    description: str = ""
+    security: Security | None = None
+    roles: tuple[Role, ...] = ()  # one of them suffices
+    parameters: tuple[Parameter, ...] = ()
+    content: tuple[Content, ...] = ()
+    content_required: bool = True
+    given: tuple[Given, ...]
+    refusals: tuple[type[GatewayError], ...] = ()
+    short: bool = False  # also below SHORT, for the default instance
+
+    @property
+    def security_roles(self) -> tuple[str, ...]:
+        """The roles that a credential must have one of."""
+        if self.security is Security.CAPABILITY:
+            return (ROLE_CAPABILITY,)
+        return tuple(role.value for role in self.roles)
+
+
+def json_of(type_: Any, *examples: Example) -> Content:
+    """Give a JSON body of a type."""
+    return Content(JSON, type_, examples)
+
+
+# Parameters --------------------------------------------------------------------------------------
+
+INSTANCE: Final = Parameter(
+    "instance",
+    "path",
+    Annotated[str, Meta(pattern="^(~|[A-Za-z0-9._-]{1,64})$")],
+    "The id of the instance; `~` is the default one.",
+    INSTANCE_ID,
+)
+IDEMPOTENCY_KEY: Final = Parameter(
+    "Idempotency-Key",
+    "header",
+    Annotated[str, Meta(pattern="^[!-~]+$", max_length=ID_BYTES_MAX)],
+    "The idempotency id, unless a signed payload has a `jti`; goes before `correlationId`.",
+)
+
+# Headers of answers ------------------------------------------------------------------------------
+
+HEADERS: Final[dict[str, tuple[str, Any]]] = {
+    "Gateway-Request-Id": ("The gateway's own name for this request.", str),
+    "Gateway-Transaction-Time": (
+        "The store's clock when the request was applied; on a replay, the first one's.",
+        Moment,
+    ),
+    "Idempotency-Replayed": (
+        "`true`: this is the answer to an earlier request of the same id, nothing was counted.",
+        Annotated[str, Meta(pattern="^true$")],
+    ),
+    "Cache-Control": ("Who may keep the answer, and how long.", str),
+    "Link": ('`rel="next"`: where the next page is; absent on the last one (RFC 8288).', str),
+    "Retry-After": ("Seconds after which a retry may help.", Annotated[int, Meta(ge=0)]),
+    "WWW-Authenticate": ("The challenge that HTTP asks for with a 401.", str),
+}
+REQUEST_ID: Final = "Gateway-Request-Id"
+
+# Refusals ----------------------------------------------------------------------------------------
+
+Refusals: TypeAlias = tuple[type[GatewayError], ...]
+BODY: Final[Refusals] = (
+    errors.BadRequest,
+    errors.RequestTimeout,
+    errors.TooLarge,
+    errors.UnsupportedMediaType,
+)
+CREDENTIAL: Final[Refusals] = (errors.Unauthorized, errors.Forbidden)
+STORE: Final[Refusals] = (errors.Unavailable,)
+
+# One of each that an operation may raise: its status, key and headers are problem.py's.
+_SAMPLES: Final[tuple[GatewayError, ...]] = (
+    errors.BadRequest("features[0].count must be an integer", "features[0].count"),
+    errors.Unauthorized(),
+    errors.Forbidden(f"Role {Role.ADMIN} is required", Role.ADMIN.value),
+    errors.NotFound("There is no such thing", "7"),
+    errors.RequestTimeout("The body was not complete after 5 s"),
+    errors.TooLarge("The body may have 65536 bytes", "65536"),
+    errors.UnsupportedMediaType("Content-Type must be application/json", "content-type"),
+    errors.IdempotencyMismatch("The idempotency id was used for another request"),
+    errors.TooManyRequests("Too many log-ins at once; try again"),
+    errors.Unavailable("The store gave no usable answer", "unknown"),
+    errors.InvalidPublicKey(),
+    errors.UserAuthFailed("ann"),
+)
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """An error as an answer: `name` is its response component's, `headers` are names in HEADERS."""
+
+    name: str
+    status: int
+    description: str
+    headers: tuple[str, ...]
+    example: Example
+
+
+def refusal_of(error: type[GatewayError]) -> Refusal:
+    """Tell how an error is answered. Raises LookupError for one that has no sample here."""
+    sample = next((each for each in _SAMPLES if type(each) is error), None)
+    if sample is None:
+        raise LookupError(f"{error.__name__} has no sample")
+    status, headers, body = problem.render(sample)
+    said = " ".join((error.__doc__ or "").split())
+    more = tuple(name for name in headers if name != "Content-Type")
+    return _refusal(error.__name__, status, said, body, more)
+
+
+def internal_error() -> Refusal:
+    """Tell how what nobody foresaw is answered."""
+    status, _, body = problem.render_internal("mD6Xm1gZ0g1cOa3C000000")
+    said = "What nobody foresaw: a request id to find in the log."
+    return _refusal("InternalError", status, said, body, ())
+
+
+def key_removed() -> Refusal:
+    """Tell how the removal of a licensing key is answered: as a refusal, which it is not."""
+    status, _, body = problem.render_key_removed()
+    return _refusal("KeyRemoved", status, "No uploaded key is trusted any more.", body, ())
+
+
+def _refusal(
+    name: str, status: int, description: str, body: bytes, headers: tuple[str, ...]
+) -> Refusal:
+    value = json.loads(body)
+    word = value["key"].rpartition(".")[2]
+    return Refusal(
+        name,
+        status,
+        description,
+        (REQUEST_ID, *headers),
+        Example(word, f"Key {value['key']}", value),
+    )
+
+
+def refused_content(*refusals: Refusal) -> Content:
+    """Give the body of refusals that share a status."""
+    return json_of(Error, *(each.example for each in refusals))

@@ -1,0 +1,138 @@
+"""Clients: which hosts have asked an instance, and dropping one of them.
+
+Decided here: that a client is a host which asked, what its expiry is, and that a drop goes through
+the lane like a request, so that what the host held, its place among the clients and the record of
+the decision change in one step. Not decided here: HTTP, what a drop does to the ledger (the
+script). No host is named in a log. Source: protocols/cmapi.md 3.4 and 8.4, SEMANTICS 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import structlog
+
+from gateway.core.calls import DROP, Reply, Verdict
+from gateway.core.catalogue import CatalogueIndex
+from gateway.core.decisions import Decision
+from gateway.core.errors import BadRequest, NotFound, Unavailable
+from gateway.core.model import Held, Role
+from gateway.protocols.cmapi_clients import (
+    Client,
+    Dropped,
+    Returned,
+    client_of,
+    decode_asking,
+    decode_number,
+)
+from gateway.service.access import CATALOGUE_TRIES_MAX, OWN_ID_TTL_MS
+from gateway.service.admin import Admin, Who
+from gateway.store.calls import Job
+from gateway.store.clients import Asked, Hosts
+from gateway.store.lanes import Lane
+
+DROPPED: Final = "drop"  # the word in the record of decisions
+_SHOWN_MAX: Final = 64  # characters of a path that are repeated
+
+_log = structlog.get_logger("gateway.admin")
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some clients, the one that asked longest ago first. `after` is what the next page begins
+    after, given `limit` again; None: this is the last one.
+    """
+
+    clients: list[Client]
+    limit: int
+    after: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Tells of the clients of instances, and drops them. `sweep` has an instance's lapses swept."""
+
+    admin: Admin
+    hosts: Hosts
+    lane: Lane
+    sweep: Callable[[str], Awaitable[None]]
+    resend_ms: int = 4_000  # an outcome is remembered at least as long as the lane may send again
+
+    async def page(self, named: str, authorization: str | None, query: bytes) -> Page:
+        """Give a page of clients. Raises Unauthorized, Forbidden, BadRequest, Unavailable."""
+        who = await self.admin.admin(named, authorization, Role.READ)
+        asking = decode_asking(query)
+        await self.sweep(who.instance)
+        found, more = await self.hosts.page(who.instance, asking.after, asking.limit)
+        held = await self.hosts.held(who.instance, [each.host for each in found])
+        return Page(
+            [_client(who.instance, *each) for each in zip(found, held, strict=True)],
+            asking.limit,
+            (found[-1].at_ms, found[-1].number) if more else None,
+        )
+
+    async def drop(
+        self, named: str, authorization: str | None, number: str, request_id: str
+    ) -> Dropped:
+        """Forget a client and return what it held. `number` is its id as in the path, `request_id`
+        ours, unique.
+
+        Raises Unauthorized, Forbidden, NotFound, BadRequest, Unavailable, in this order. After a
+        drop that was done a repeat finds no such client.
+        """
+        for _ in range(CATALOGUE_TRIES_MAX):
+            who = await self.admin.admin(named, authorization, Role.DROPCLIENT)
+            asked = await self._find(who.instance, number)
+            reply = await self.lane.submit(self._job(who, asked, request_id))
+            if reply.verdict is not Verdict.STALE:
+                _log.info("client_dropped", instance=who.instance, user=who.user, client=number)
+                return _dropped(who.index, asked, reply)
+            # Read again and judge the credential again: its user may have been removed.
+            await self.admin.catalogues.read(who.instance)
+        raise Unavailable("The catalogue changes too fast to follow", "not_applied")
+
+    async def _find(self, instance: str, number: str) -> Asked:
+        read = decode_number(number)
+        found = [] if read is None else await self.hosts.numbered(instance, read)
+        if not found:
+            shown = number[:_SHOWN_MAX]
+            raise NotFound(f"There is no client {shown}", shown)
+        if len(found) > 1:
+            raise BadRequest("Two clients have this number, so none was dropped", number)
+        return found[0]
+
+    def _job(self, who: Who, asked: Asked, request_id: str) -> Job:
+        why = f"DELETE clients/{asked.number}"
+        decision = Decision(who.user, DROPPED, why, upstream="", subject=asked.host)
+        return Job(
+            who.index,
+            wants=[],
+            dedupe_id=request_id,
+            ttl_ms=max(OWN_ID_TTL_MS, self.resend_ms),
+            fingerprint="",
+            echo="",
+            host=asked.host,
+            flags=DROP,
+            decision=tuple(decision.fields),
+        )
+
+
+def _dropped(index: CatalogueIndex, asked: Asked, reply: Reply) -> Dropped:
+    assert reply.outcome is not None  # noqa: S101 - nobody else has this id, so it cannot mismatch
+    had = reply.outcome.held
+    lines = [index.line[each.line] for each in had]
+    return Dropped(
+        _client(index.catalogue.id, asked, had),
+        tuple(
+            Returned(line.id, line.feature, line.version, each.count)
+            for line, each in zip(lines, had, strict=True)
+        ),
+    )
+
+
+def _client(instance: str, asked: Asked, held: Sequence[Held]) -> Client:
+    lapses_ms = [each.lapses_ms for each in held]
+    expires_ms = None if 0 in lapses_ms else max(lapses_ms, default=asked.at_ms)
+    return client_of(asked.host, instance, updated_ms=asked.at_ms, expires_ms=expires_ms)

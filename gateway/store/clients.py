@@ -1,0 +1,143 @@
+"""The hosts of an instance, by their last request: read page by page, found by their number.
+
+Decided here: the order (last request, then host, as the store sorts them), so that who asks
+meanwhile moves to the end and nobody is missed; and that nothing holds the store for long. Not
+decided here: what a client is and who may see it (service/clients.py). Nothing is changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from redis.asyncio import Redis
+
+from gateway.core.errors import Unavailable
+from gateway.core.model import Held
+from gateway.core.numbers import client_number
+from gateway.store.durable import answered
+from gateway.store.keys import InstanceKeys
+
+PART_HOSTS: Final = 1_000  # asked for at once: about a millisecond of the store's time
+PARTS_MAX: Final = 100_000  # of one walk
+
+# An entry of `holds` has the line's model after these members.
+_decode_held: Final = msgspec.msgpack.Decoder(list[Held]).decode
+
+
+class Asked(msgspec.Struct, frozen=True, order=True):
+    """A host, in canonical form, and its last request."""
+
+    at_ms: int
+    host: str
+
+    @property
+    def number(self) -> int:
+        return client_number(self.host)
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Reads what the store knows of hosts. What is read is as of the moment of each part."""
+
+    client: Redis
+    partitions: int
+
+    async def page(
+        self, instance: str, after: tuple[int, int] | None, limit: int
+    ) -> tuple[list[Asked], bool]:
+        """Give up to `limit` hosts past the one that `after` tells, and whether there are more.
+
+        `after` is a moment in ms and a number. When its host has moved meanwhile, the page begins
+        with the first of that moment: one may be told again, none is missed. Raises Unavailable.
+        """
+        passed = after is None
+        found: dict[str, Asked] = {}  # by host: the walk may tell one again
+        async for asked in self._walk(instance, 0 if after is None else after[0]):
+            if after is not None and not passed:
+                if asked.at_ms == after[0] and asked.number == after[1]:
+                    passed = True
+                    found.clear()
+                    continue
+                passed = asked.at_ms > after[0]
+            # Of those before the one that is looked for no more are kept than a page may need.
+            if len(found) <= limit:
+                found.setdefault(asked.host, asked)
+            if passed and len(found) > limit:
+                break
+        ordered = sorted(found.values())
+        return ordered[:limit], len(ordered) > limit
+
+    async def held(self, instance: str, hosts: Sequence[str]) -> list[list[Held]]:
+        """Give what each host holds, in their order. Raises Unavailable."""
+        key = self._keys(instance).holds
+        found: list[list[Held]] = []
+        for start in range(0, len(hosts), PART_HOSTS):
+            part: Any = self.client.hmget(key, list(hosts[start : start + PART_HOSTS]))
+            found += (
+                [] if packed is None else _decode_held(packed) for packed in await answered(part)
+            )
+        return found
+
+    async def numbered(self, instance: str, number: int) -> list[Asked]:
+        """Find the hosts of a number: none, one, or by rare chance two. Raises Unavailable."""
+        key = self._keys(instance).seen
+        found: dict[str, Asked] = {}  # by host: a scan may tell one again
+        cursor = 0
+        for _ in range(PARTS_MAX):
+            part: Any = self.client.zscan(key, cursor, count=PART_HOSTS)
+            cursor, entries = await answered(part)
+            for asked in map(_asked, entries):
+                if asked.number == number:
+                    found[asked.host] = asked
+            if cursor == 0:
+                return sorted(found.values())
+        raise _too_many()
+
+    async def _walk(self, instance: str, from_ms: int) -> AsyncIterator[Asked]:
+        """Tell all hosts from the first of a moment on, in order.
+
+        One that moves meanwhile is told again; then, after it, perhaps others of its moment.
+        """
+        key = self._keys(instance).seen
+        last: Any = None
+        for _ in range(PARTS_MAX):
+            if last is None:
+                asking: Any = self.client.zrangebyscore(
+                    key, from_ms, "+inf", start=0, num=PART_HOSTS, withscores=True
+                )
+                part = await answered(asking)
+            else:
+                ranked: Any = self.client.zrank(key, last[0])
+                part = await self._from_rank(key, await answered(ranked))
+                if part[:1] != [last]:
+                    # It has moved, or others around it: anew from the first of its moment.
+                    from_ms, last = int(last[1]), None
+                    continue
+                del part[0]
+            for entry in part:
+                yield _asked(entry)
+            if len(part) < PART_HOSTS:
+                return
+            last = part[-1]
+        raise _too_many()
+
+    async def _from_rank(self, key: str, rank: int | None) -> list[Any]:
+        if rank is None:
+            return []
+        asking: Any = self.client.zrange(key, rank, rank + PART_HOSTS, withscores=True)
+        return list(await answered(asking))
+
+    def _keys(self, instance: str) -> InstanceKeys:
+        return InstanceKeys(instance, self.partitions)
+
+
+def _asked(entry: Any) -> Asked:
+    host, at_ms = entry
+    return Asked(int(at_ms), host.decode())
+
+
+def _too_many() -> Unavailable:
+    return Unavailable("Too many hosts to look at", "not_applied")
