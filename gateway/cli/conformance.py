@@ -26,7 +26,7 @@ from gateway.cli.conformity.site import Site
 from gateway.cli.conformity.suite import checks_in_all, perform
 from gateway.cli.conformity.wares import FEATURES_MAX
 from gateway.cli.conformity.wire import TIMEOUT_S, Wire
-from gateway.cli.options import EXIT_FAILURE, configured, example, read_bounded
+from gateway.cli.options import EXIT_FAILURE, configured, example, read_bounded, read_password
 from gateway.cli.request import find_target
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
@@ -146,9 +146,7 @@ def _read_login(user: str | None, password_stdin: bool) -> Login | None:
         raise InvalidInput("Give --user and --password-stdin together")
     if user is None:
         return None
-    # Beyond the bound, so that a longer one is refused and not cut.
-    data = sys.stdin.buffer.read(PASSWORD_BYTES_MAX + 3)
-    data = data.removesuffix(b"\r\n" if data.endswith(b"\r\n") else b"\n")
+    data = read_password(PASSWORD_BYTES_MAX)
     try:
         password = data.decode()
     except UnicodeDecodeError:

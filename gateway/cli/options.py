@@ -8,6 +8,7 @@ does. Source: INTERFACE 1.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -66,6 +67,13 @@ def read_bounded(path: Path, what: str, bytes_max: int) -> bytes:
     if len(data) > bytes_max:
         raise InvalidInput(f"{what} {path} is over {bytes_max} bytes")
     return data
+
+
+def read_password(bytes_max: int) -> bytes:
+    """Read a password from standard input, without the newline at its end; it may be too long."""
+    # Read beyond the bound, so that a longer one is refused and not cut.
+    data = sys.stdin.buffer.read(bytes_max + 3)
+    return data.removesuffix(b"\r\n" if data.endswith(b"\r\n") else b"\n")
 
 
 def run(command: Callable[[], Any]) -> int:

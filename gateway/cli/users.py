@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import sys
 import time
 from typing import Final
 
@@ -18,7 +17,7 @@ import click
 from msgspec.structs import replace
 
 from gateway.cli.instances import edit_instance, resolved
-from gateway.cli.options import configured, example
+from gateway.cli.options import configured, example, read_password
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.core.model import USERS_MAX, Catalogue, Role, User, is_user_name
@@ -65,7 +64,7 @@ def add(
         raise InvalidInput("Give the password on standard input, with --password-stdin")
     user = User(
         name,
-        hash_password(_password(), secrets.token_bytes(SALT_BYTES)),
+        hash_password(read_password(PASSWORD_BYTES_MAX), secrets.token_bytes(SALT_BYTES)),
         held,
         # A session is issued in whole seconds: none of this second is of this user.
         since_s=int(time.time()) + 1,
@@ -116,12 +115,6 @@ def _roles(text: str) -> tuple[str, ...]:
             f"--roles: {unknown[0][:SHOWN_MAX]!r} is no role; expected of {', '.join(Role)}"
         )
     return tuple(role.value for role in Role if role.value in given)
-
-
-def _password() -> bytes:
-    # Read beyond the bound, so that a longer one is refused and not cut.
-    data = sys.stdin.buffer.read(PASSWORD_BYTES_MAX + 3)
-    return data.removesuffix(b"\r\n" if data.endswith(b"\r\n") else b"\n")
 
 
 def _with_user(catalogue: Catalogue, user: User, replacing: bool) -> Catalogue:

@@ -13,6 +13,8 @@ from typing import Final
 
 NUMBER_BITS: Final = 52  # exact in every JSON reader; a million hosts meet with odds of 1 : 9,000
 
+NUMBER_MAX: Final = 2**NUMBER_BITS - 1
+
 
 def client_number(host: str) -> int:
     """Give the number of a host, in its canonical form `TYPE:value`; at least 1. Pure."""

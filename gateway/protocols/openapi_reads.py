@@ -14,6 +14,7 @@ from gateway.core import errors
 from gateway.core.errors import GatewayError
 from gateway.core.fingerprint import ID_BYTES_MAX
 from gateway.core.model import Role
+from gateway.core.numbers import NUMBER_MAX
 from gateway.protocols import cmapi_clients as clients
 from gateway.protocols import cmapi_explain as explain
 from gateway.protocols import cmapi_features as features
@@ -130,7 +131,11 @@ _FEATURES: Final = (
         description="What is held, and what of consumption can still be undone.",
         parameters=(
             _number("feature line", 3),
-            *_page(clients.CLIENTS_MAX, clients.CLIENTS_DEFAULT, Annotated[int, Meta(ge=0)]),
+            *_page(
+                clients.CLIENTS_MAX,
+                clients.CLIENTS_DEFAULT,
+                Annotated[int, Meta(ge=0, le=NUMBER_MAX)],
+            ),
         ),
         refusals=(errors.BadRequest, errors.NotFound),
         headers=("Link",),

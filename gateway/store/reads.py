@@ -17,14 +17,13 @@ from redis.asyncio import Redis
 
 from gateway.core.errors import Unavailable
 from gateway.core.model import Held
-from gateway.core.numbers import NUMBER_BITS, served_number
+from gateway.core.numbers import NUMBER_MAX, served_number
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
 
 STEP_HOSTS: Final = 1_000  # asked for in one step of a walk; a small hash comes whole
 STEPS_MAX: Final = 100_000  # of one walk: a hundred million hosts
 
-NUMBER_MAX: Final = 2**NUMBER_BITS - 1
 
 # An entry of `holds` has the line's model after these members.
 _decode_holds: Final = msgspec.msgpack.Decoder(list[Held]).decode

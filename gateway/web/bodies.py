@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from starlette.types import Receive, Scope
 
@@ -18,6 +19,14 @@ JSON = "application/json"
 JOSE = "application/jose"
 NDJSON = "application/x-ndjson"
 OCTETS = "application/octet-stream"
+
+
+DRAIN_BYTES_MAX: Final = 16 * 2**20  # of a body that was refused, read so that its client hears why
+DRAIN_S: Final = 1.0
+
+
+class BodyTooLarge(TooLarge):
+    """The body is over its bound and was not read to its end: its client may still be sending."""
 
 
 class ClientGone(Exception):
@@ -126,5 +135,25 @@ async def read_body(receive: Receive, announced_bytes: int, limits: Limits) -> b
         timer.cancel()
 
 
+async def drain(receive: Receive) -> None:
+    """Let the rest of a refused body come in, bounded in bytes and time.
+
+    A connection that is closed while its client still sends is reset, and the reset overtakes the
+    answer that is on its way.
+    """
+    size = 0
+    try:
+        async with asyncio.timeout(DRAIN_S):
+            while size <= DRAIN_BYTES_MAX:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
 def _too_large(limits: Limits) -> TooLarge:
-    return TooLarge(f"The body may have {limits.body_bytes_max} bytes", str(limits.body_bytes_max))
+    return BodyTooLarge(
+        f"The body may have {limits.body_bytes_max} bytes", str(limits.body_bytes_max)
+    )

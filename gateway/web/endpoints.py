@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.core.errors import GatewayError, Unavailable
 from gateway.protocols import problem
-from gateway.web.bodies import ClientGone
+from gateway.web.bodies import BodyTooLarge, ClientGone, drain
 from gateway.web.request_ids import RequestIds
 
 Answered = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
@@ -33,6 +33,7 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._ids.next()
+        unread = False
         try:
             status, headers, body = await self.answer(scope, receive, request_id)
         except ClientGone:
@@ -45,6 +46,7 @@ class Endpoint:
                     outcome=error.outcome,
                     reason=error.message,
                 )
+            unread = isinstance(error, BodyTooLarge)
             status, headers, body = as_answered(problem.render(error))
         except Exception:
             _log.exception("unexpected", request_id=request_id, kind=self.name)
@@ -52,6 +54,11 @@ class Endpoint:
         headers.append((b"gateway-request-id", request_id.encode()))
         headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
+        if unread:
+            # All of the answer, but not its end: that would close the connection.
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+            await drain(receive)
+            body = b""
         await send({"type": "http.response.body", "body": body})
 
 

@@ -30,6 +30,12 @@ EVERY: Final = tuple(Role)
 
 OWN, OTHER, NOWHERE = "OWN", "OTHER", "NOWHERE"
 
+THE_401: Final = {
+    "key": "gateway.unauthorized",
+    "message": "Not a valid credential for this instance",
+    "arguments": [],
+}
+
 # Every key with a digest of its content: one step, however much there is. The store's clock, which
 # is looked at now and then, goes on.
 _CONTENT: Final = """
@@ -183,6 +189,29 @@ class Tenants:
             headers["Content-Type"] = operation.media_type
         sent = {"headers": headers, "content": operation.body} | more
         return await self.http.request(method or operation.method, path, **sent)
+
+    async def refuse(
+        self,
+        operation: Operation,
+        credential: dict[str, str] | None = None,
+        *,
+        said: str = "",
+        **more: Any,
+    ) -> None:
+        """Send a request as `send` does, and see that the answer is the one 401; `said` is why."""
+        answer = await self.send(operation, credential, **more)
+        assert answer.status_code == 401, (said, more, answer.text)
+        assert answer.json() == THE_401
+        headers = dict(answer.headers)
+        assert len(headers.pop("gateway-request-id")) == 22
+        headers.pop("date")
+        headers.pop("connection", None)  # now and then the server asks for a new one
+        assert headers == {
+            "content-type": "application/json",
+            "content-length": str(len(answer.content)),
+            "www-authenticate": "Bearer",
+            "server": "hypercorn-h11",
+        }
 
     async def _state(self) -> dict[bytes, bytes]:
         flat = await self.served.store.eval(_CONTENT, 0)

@@ -50,6 +50,15 @@ def test_a_body_announced_too_large_is_refused_before_it_comes(served: Served) -
     at(served, story)
 
 
+def test_a_client_that_is_still_sending_hears_why_it_is_refused(served: Served) -> None:
+    async def story(door: Door) -> None:
+        for size in (BODY_BYTES_MAX + 1, 1_000_000, 8_000_000):
+            answer = await door.knock(b" " * size)
+            assert (answer.status_code, answer.json()["key"]) == (413, "gateway.tooLarge")
+
+    at(served, story)
+
+
 def test_a_stream_is_refused_as_soon_as_it_is_too_large(served: Served) -> None:
     """It does not say how long it is, and it never ends."""
 

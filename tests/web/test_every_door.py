@@ -23,7 +23,7 @@ from gateway.protocols.openapi import operations as documented
 from gateway.web.lifecycle import Lifecycle
 from gateway.wiring import open_gateway
 from tests.vectors.credentials import signed, token
-from tests.web.operations import BASE, OPERATIONS, SHORT, Operation, Way, heads, methods_of, those
+from tests.web.operations import OPERATIONS, Operation, Way, methods_of, those
 from tests.web.tenants import (
     EVERY,
     NOWHERE,
@@ -35,12 +35,6 @@ from tests.web.tenants import (
     without_ids,
 )
 
-THE_401 = {
-    "key": "gateway.unauthorized",
-    "message": "Not a valid credential for this instance",
-    "arguments": [],
-}
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PATHS = sorted({operation.path for operation in OPERATIONS})
 CLOSED = [*those(Way.CLIENT, Way.ADMINISTRATOR)]
 OF_AN_INSTANCE = [operation for operation in CLOSED if not operation.short]
@@ -89,18 +83,6 @@ def test_whoever_may_gets_in(tenants: Tenants, operation: Operation) -> None:
     async def story() -> None:
         answer = await tenants.send(operation, tenants.good(operation))
         assert answer.status_code == operation.status, answer.text
-
-    tenants.moving(story)
-
-
-@pytest.mark.parametrize("operation", heads(), ids=str)
-def test_head_is_answered_as_get_without_a_body(tenants: Tenants, operation: Operation) -> None:
-    async def story() -> None:
-        get, head = [
-            without_ids(await tenants.send(operation, tenants.good(operation), method=method))
-            for method in ("GET", "HEAD")
-        ]
-        assert head == (*get[:2], b"")
 
     tenants.moving(story)
 
@@ -213,7 +195,7 @@ def test_whatever_is_no_credential_here_is_the_one_401(
         else:
             wrong["an administrator's session"] = tenants.session(*EVERY)
         for name, credential in wrong.items():
-            await _unauthorized(tenants, operation, credential, said=name)
+            await tenants.refuse(operation, credential, said=name)
 
     tenants.at_rest(story)
 
@@ -228,7 +210,7 @@ def test_a_good_credential_is_none_at_another_instance(
         good = tenants.good(operation)
         odd = ("%20", "x" * 65, "%00", "%FF", "%7E%7E", "%2E%2E", "a%7Bp001%7D")
         for instance in (OTHER, NOWHERE, OWN.lower(), *odd):
-            await _unauthorized(tenants, operation, good, instance=instance)
+            await tenants.refuse(operation, good, instance=instance)
 
     tenants.at_rest(story)
 
@@ -260,10 +242,8 @@ def test_a_signed_payload_that_is_not_for_this_instance_is_the_one_401(
             (b"a.b.c", OWN),
         ):
             for credential in ({}, bearer(token())):  # a token does not help what is signed badly
-                await _unauthorized(
-                    tenants, operation, instance=instance, headers=credential | jose,
-                    content=content,
-                )  # fmt: skip
+                headers = credential | jose
+                await tenants.refuse(operation, instance=instance, headers=headers, content=content)
 
     async def honest() -> None:
         answer = await tenants.send(operation, headers=jose, content=jws())
@@ -280,7 +260,7 @@ def test_where_payloads_must_be_signed_a_good_token_is_the_one_401(
     async def story() -> None:
         await tenants.change(OWN, require_signed_payload=True)
         async with tenants.nothing_moves():
-            await _unauthorized(tenants, operation, bearer(token()))
+            await tenants.refuse(operation, bearer(token()))
 
     tenants.moving(story)
 
@@ -297,32 +277,9 @@ def test_who_is_no_administrator_any_more_is_nobody_at_once(
         for users in ((changed, *others), tuple(others)):
             await tenants.change(OWN, users=users)
             async with tenants.nothing_moves():
-                await _unauthorized(tenants, operation, tenants.session(*EVERY))
+                await tenants.refuse(operation, tenants.session(*EVERY))
 
     tenants.moving(story)
-
-
-async def _unauthorized(
-    tenants: Tenants,
-    operation: Operation,
-    credential: dict[str, str] | None = None,
-    *,
-    said: str = "",
-    **more: Any,
-) -> None:
-    answer = await tenants.send(operation, credential, **more)
-    assert answer.status_code == 401, (said, more, answer.text)
-    assert answer.json() == THE_401
-    headers = dict(answer.headers)
-    assert len(headers.pop("gateway-request-id")) == 22
-    headers.pop("date")
-    headers.pop("connection", None)  # now and then the server asks for a new one
-    assert headers == {
-        "content-type": "application/json",
-        "content-length": str(len(answer.content)),
-        "www-authenticate": "Bearer",
-        "server": "hypercorn-h11",
-    }
 
 
 # What is open -----------------------------------------------------------------------------------
@@ -359,98 +316,3 @@ def test_a_login_takes_no_notice_of_credentials_but_of_the_instance(tenants: Ten
         assert (await tenants.send(authorize, bearer("a.b.c"))).status_code == 200
 
     tenants.moving(story)
-
-
-# Paths and methods ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("operation", [each for each in CLOSED if each.short], ids=str)
-def test_the_short_form_means_the_default_instance(tenants: Tenants, operation: Operation) -> None:
-    long = next(each for each in OPERATIONS if each.path == BASE + operation.path[len(SHORT) :])
-
-    async def story() -> None:
-        good = tenants.good(operation)
-        own, short, tilde, encoded = [
-            without_ids(await tenants.send(each, good, instance=instance))
-            for each, instance in (
-                (long, OWN),
-                (operation, OWN),
-                (long, "~"),
-                (long, "%7E"),
-            )
-        ]
-        assert own == short == tilde == encoded
-        await _unauthorized(tenants, operation, tenants.session(*EVERY, instance=OTHER))
-
-    tenants.moving(story)
-
-
-@pytest.mark.parametrize(
-    "operation",
-    [each for each in OPERATIONS if each.method != "GET" and each.path.startswith(BASE)],
-    ids=str,
-)
-def test_what_changes_or_counts_has_no_short_form(tenants: Tenants, operation: Operation) -> None:
-    path = SHORT + operation.path[len(BASE) :]
-    short = Operation(operation.method, path, operation.way, values=operation.values)
-
-    async def story() -> None:
-        answer = await tenants.send(short, tenants.good(operation), content=operation.body)
-        assert answer.status_code == (405 if path in PATHS else 404)
-
-    tenants.at_rest(story)
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_another_method_is_told_which_there_are(tenants: Tenants, path: str) -> None:
-    operation = next(each for each in OPERATIONS if each.path == path)
-    known = methods_of(path)
-
-    async def story() -> None:
-        for method in set(METHODS) - known:
-            answer = await tenants.send(operation, tenants.good(operation), method=method)
-            assert answer.status_code == 405, method
-            assert set(answer.headers["allow"].split(", ")) == known
-            if method != "HEAD":
-                assert answer.json()["key"] == "gateway.methodNotAllowed"
-                assert answer.json()["arguments"] == [method]
-
-    tenants.at_rest(story)
-
-
-# An idempotency id is the rest of its path, whatever is in it.
-ENDING = [each for each in OPERATIONS if "{id:path}" not in each.path]
-
-
-@pytest.mark.parametrize("operation", ENDING, ids=str)
-def test_a_path_is_that_path_and_no_other(tenants: Tenants, operation: Operation) -> None:
-    """A slash more is another path: no redirect makes a client send its credential twice."""
-
-    async def story() -> None:
-        path, good = operation.at(OWN), tenants.good(operation)
-        for other in (path + "/", path + "//", path + "%2F", path + "/x/y/z", "/" + path):
-            answer = await tenants.http.request(
-                operation.method,
-                f"{tenants.served.url}{other}",
-                headers=good,
-                content=operation.body,
-            )
-            assert answer.status_code == 404, other
-            assert answer.json()["key"] == "gateway.notFound"
-
-    tenants.at_rest(story)
-
-
-@pytest.mark.parametrize("operation", OF_AN_INSTANCE, ids=str)
-def test_an_encoded_slash_is_a_slash_once_and_leads_nowhere_else(
-    tenants: Tenants, operation: Operation
-) -> None:
-    async def story() -> None:
-        own, other = OWN, OTHER
-        for instance in (f"{own}%252F..%252F{other}", f"{other}%252F{own}", f"%2E%2E%252F{other}"):
-            await _unauthorized(tenants, operation, tenants.good(operation), instance=instance)
-        for instance in (f"{own}%2F..%2F{other}", f"..%2Finstances%2F{other}", f"{own}%2F"):
-            answer = await tenants.send(operation, tenants.good(operation), instance=instance)
-            assert answer.status_code in (401, 404, 405), instance
-
-    tenants.at_rest(story)

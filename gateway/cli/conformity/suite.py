@@ -104,13 +104,13 @@ def perform(
         except NoAnswer as error:
             raise ServerAway(f"{site.target.root}: {error}") from None
         examine_all(site)
-        run = _Run(site)
+        judge = Judge(site)
         found = []
         for section in SECTIONS:
             verdicts: list[Verdict] = []
             for check in section.checks:
                 said(check.title)
-                verdicts.append(run.judge(check))
+                verdicts.append(judge.judge(check))
             found.append((section, verdicts))
         return found
     finally:
@@ -127,7 +127,7 @@ def _let_in(site: Site) -> None:
         )
 
 
-class _Run:
+class Judge:
     """Judges one check after another."""
 
     def __init__(self, site: Site) -> None:
