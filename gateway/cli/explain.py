@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping
 
 import click
 import msgspec
@@ -17,7 +18,7 @@ from rich.table import Table
 from gateway.cli.instances import resolved
 from gateway.cli.options import configured, example
 from gateway.config import Config
-from gateway.protocols.cmapi_explain import Explained, ExplainedFeature, SeenLine
+from gateway.protocols.cmapi_explain import Explained, ExplainedWant, SeenLine
 from gateway.service.explain import Explain
 from gateway.store.rewriting import current_catalogue
 from gateway.wiring import open_store
@@ -63,37 +64,58 @@ def _show(told: Explained) -> None:
     ]
     if asked.borrow_interval_seconds:
         flags.append(f"borrow interval {asked.borrow_interval_seconds} s")
-    flags += [f"{key}={value}" for key, value in sorted(asked.selectors_dictionary.items())]
-    click.echo(f"{asked.host_id.type}:{asked.host_id.value} at {told.transaction_time}")
+    selectors = sorted(asked.selectors_dictionary.items())
+    flags += [f"{_shown(key)}={_shown(value)}" for key, value in selectors]
+    host = f"{asked.host_id.type}:{_shown(asked.host_id.value)}"
+    click.echo(f"{host} at {told.transaction_time}")
     click.echo(f"catalogue version {told.catalogue_version}; {', '.join(flags)}")
     console = Console(
         markup=False, highlight=False, width=None if sys.stdout.isatty() else PIPE_COLUMNS
     )
     for feature in told.features:
-        click.echo(f"\n{_headline(feature)}")
+        click.echo(f"\n{feature.name} ({feature.model}):")
+        for want in feature.wants:
+            click.echo(_sentence(want))
         if feature.lines:
             console.print(_table(feature.lines))
-    if not told.features:
-        held = ", ".join(f"{line} {count}" for line, count in sorted(told.held_after.items()))
-        click.echo(f"No feature was listed; held afterwards: {held or 'nothing'}")
+        if feature.lines_omitted:
+            click.echo(f"and {feature.lines_omitted} more lines, of which nothing was kept")
+    click.echo(f"\nheld before: {_counts(told.held_before)}")
+    click.echo(f"held after:  {_counts(told.held_after)}")
+    if told.released:
+        click.echo(
+            f"released, because the list is the new total and leaves them out:"
+            f" {_counts(told.released)}"
+        )
 
 
-def _headline(feature: ExplainedFeature) -> str:
-    code = f" {feature.code}:" if feature.code else ""
-    return (
-        f"{feature.name} {feature.version} ({feature.model}): asked {feature.asked}, granted"
-        f" {feature.granted}.{code} {feature.why}"
-    )
+def _shown(text: str) -> str:
+    """Give a text of a client as it is safe on a terminal."""
+    return text if text.isprintable() else ascii(text)
+
+
+def _sentence(want: ExplainedWant) -> str:
+    code = f" {want.code}:" if want.code else ""
+    return f"version {want.version}: asked {want.asked}, granted {want.granted}.{code} {want.why}"
+
+
+def _counts(units: Mapping[str, int]) -> str:
+    return ", ".join(f"{line} {count}" for line, count in sorted(units.items())) or "nothing"
 
 
 def _table(lines: list[SeenLine]) -> Table:
     table = Table()
     table.add_column("line", overflow="fold")
     table.add_column("version")
-    for name in ("capacity", "used before", "held before", "available", "granted"):
+    for name in ("capacity", "used before", "held before", "available", "change"):
         table.add_column(name, justify="right", no_wrap=True)
+    undoes = any(line.undoable is not None for line in lines)
+    if undoes:
+        table.add_column("undoable", justify="right", no_wrap=True)
     table.add_column("not a candidate")
     for line in lines:
-        counts = (line.capacity, line.used, line.held, line.available, line.granted)
+        available = "-" if line.available is None else line.available
+        counts: list[object] = [line.capacity, line.used, line.held, available, line.change]
+        counts += [line.undoable] if undoes else []
         table.add_row(line.feature_id, line.version, *map(str, counts), line.excluded_by or "")
     return table

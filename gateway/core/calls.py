@@ -13,8 +13,9 @@ from typing import Final
 
 import msgspec
 
-from gateway.core.model import Model, Outcome, Preview
+from gateway.core.model import Held, Model, Outcome, Preview
 
+SEEN_ROWS_MAX: Final = 256  # lines kept of why, in a request's order of features
 MODEL_NUMBER: Final = {Model.METERED: 0, Model.METERED_REUSABLE: 1, Model.CONCURRENT: 2}
 
 INCREMENTAL: Final = 1  # bits of Ask.flags
@@ -76,6 +77,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
     flags: int
     wants: list[tuple[int, list[tuple[int, int]]]]
     explain_ms: int = 0  # how long why it came to this is kept beside the outcome; 0: not at all
+    versions: list[list[str]] = []  # of the lines of each want's table, to be kept with why
     decision: tuple[str, ...] = ()  # names and values for the record, in the same step
 
 
@@ -95,22 +97,30 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SeenRow(Row, frozen=True, array_like=True):
-    """A line as the script saw it: `used` of the period then current, what this host `held`."""
+    """A line as the script saw it: `used` of the period then current; `undoable` units of this
+    host, 0 where none were to be undone; `version` of the line as the request was resolved.
+    """
 
     used: int
-    held: int
+    undoable: int
+    version: str
 
 
 class SeenTable(msgspec.Struct, frozen=True, array_like=True):
-    """The lines of one feature name, and the wants they were looked at for: [units, place]."""
+    """The lines of one feature name, `omitted` more of them, and the wants that they were looked
+    at for: [units, place], highest version first.
+    """
 
     model: int
     rows: list[SeenRow]
+    omitted: int
     wants: list[tuple[int, int]]
 
 
 class Why(msgspec.Struct, frozen=True, array_like=True):
-    """All that decided an outcome. `echo` is the request as first sent, `flags` as of an ask."""
+    """All that decided an outcome. `echo` is the request as first sent, `flags` as of an ask, `had`
+    all that the host held before.
+    """
 
     instance: str
     version: int
@@ -118,6 +128,7 @@ class Why(msgspec.Struct, frozen=True, array_like=True):
     host: str
     echo: str
     tables: list[SeenTable]
+    had: list[Held]
     outcome: Outcome
 
 

@@ -8,13 +8,22 @@ script. Pure. Source: SEMANTICS 3, INTERFACE 2 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import msgspec
 
-from gateway.core.calls import Ask, Context, Row, SeenRow, SeenTable, Table, Why
-from gateway.core.counters import Hold, State, label_of
-from gateway.core.model import Code, Outcome
+from gateway.core.calls import (
+    SEEN_ROWS_MAX,
+    Ask,
+    Context,
+    Row,
+    SeenRow,
+    SeenTable,
+    Table,
+    Why,
+)
+from gateway.core.counters import METERED, State, label_of
+from gateway.core.model import Code, Held, Outcome
 
 Filter = tuple[Code, Callable[[Row], bool]]
 
@@ -40,24 +49,40 @@ def excluded(row: Row, place: int, now_ms: int) -> Code | None:
     return None
 
 
-def seen_by(
+def explain(
     state: State, context: Context, tables: list[Table], ask: Ask, now_ms: int
-) -> list[SeenTable]:
-    """Give the lines that an ask looks at with their counters as they stand; a specification."""
-    held: Mapping[str, Hold] = state.holds.get(ask.host, {})
+) -> Callable[[Outcome], Why]:
+    """Look at what an ask looks at, as it stands; give what makes of its outcome all that is kept.
 
-    def seen(row: Row) -> SeenRow:
-        label, _ = label_of(context, row.period, now_ms)
-        used, hold = state.used.get((row.id, label), 0), held.get(row.id)
-        counters = (used, hold.count if hold else 0)
-        return msgspec.convert((*msgspec.structs.astuple(row), *counters), SeenRow)
+    Of the lines SEEN_ROWS_MAX are kept, in the ask's order.
+    """
+    seen: list[SeenTable] = []
+    left = SEEN_ROWS_MAX
+    for (at, wants), versions in zip(ask.wants, ask.versions, strict=True):
+        table = tables[at]
+        undoes = table.model == METERED and wants[0][0] < 0
+        rows = [
+            _seen(state, context, ask.host, row, version, undoes, now_ms)
+            for row, version in zip(table.rows[:left], versions, strict=False)
+        ]
+        left -= len(rows)
+        seen.append(SeenTable(table.model, rows, len(table.rows) - len(rows), wants))
+    held = state.holds.get(ask.host, {})
+    had = [Held(line, hold.count, hold.lapses_ms) for line, hold in sorted(held.items())]
+    return lambda outcome: Why(
+        context.instance, context.version, ask.flags, ask.host, ask.echo, seen, had, outcome
+    )
 
-    return [
-        SeenTable(tables[at].model, [seen(row) for row in tables[at].rows], wants)
-        for at, wants in ask.wants
-    ]
 
-
-def why(context: Context, ask: Ask, seen: list[SeenTable], outcome: Outcome) -> Why:
-    """Put together what is kept of an ask that was decided over `seen`."""
-    return Why(context.instance, context.version, ask.flags, ask.host, ask.echo, seen, outcome)
+def _seen(
+    state: State, context: Context, host: str, row: Row, version: str, undoes: bool, now_ms: int
+) -> SeenRow:
+    label, _ = label_of(context, row.period, now_ms)
+    undoable = state.undo.get((row.id, host)) if undoes and row.undo_ms else None
+    units = sum(
+        entry.units
+        for entry in (undoable.entries if undoable else ())
+        if now_ms <= entry.last_ms + row.undo_ms
+    )
+    facts = (*msgspec.structs.astuple(row), state.used.get((row.id, label), 0), units, version)
+    return msgspec.convert(facts, SeenRow)

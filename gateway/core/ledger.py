@@ -36,7 +36,7 @@ from gateway.core.counters import (
     record_usage,
     sweep,
 )
-from gateway.core.explaining import filters, seen_by, why
+from gateway.core.explaining import explain, filters
 from gateway.core.intervals import lapse_at_ms
 from gateway.core.model import UNITS_MAX, Code, Grant, Held, Offer, Outcome, Preview, Shortfall
 
@@ -67,7 +67,7 @@ def apply(
         if fingerprint != ask.fingerprint:
             return state, Reply(Verdict.MISMATCH)
         return state, Reply(Verdict.REPLAYED, outcome=outcome, echo=echo)
-    seen = seen_by(state, context, tables, ask, now_ms)
+    why = explain(state, context, tables, ask, now_ms) if ask.explain_ms else None
     outcome = _Request(state, context, tables, ask, now_ms).run()
     state.seq += 1
     state.seen[ask.host] = now_ms
@@ -75,8 +75,8 @@ def apply(
         del state.seen[ask.host]
     if ask.decision:
         state.decisions.append((ask.decision, {held.line: held.count for held in outcome.held}))
-    if ask.explain_ms:
-        state.explained[ask.id] = why(context, ask, seen, outcome)
+    if why:
+        state.explained[ask.id] = why(outcome)
     state.outcomes[ask.id] = (ask.fingerprint, outcome, ask.echo, clock_ms + ask.ttl_ms)
     return state, Reply(Verdict.DONE, outcome=outcome)
 

@@ -1,31 +1,33 @@
 """Why a request was granted or not, as an answer: what was asked, which lines there were, what
-came.
+came of it.
 
 Decided here: the members and the sentences. Everything is told from the facts that the script kept
-(core/calls.py, Why): a catalogue that changed since then changes nothing but the versions shown of
-lines. Not decided here: who may ask. Pure. Source: INTERFACE 4, SEMANTICS 3 and 4.
+(core/calls.py, Why), so that a catalogue which changed since then changes nothing of it. Not
+decided here: who may ask. Pure. Source: INTERFACE 4, SEMANTICS 3, 4 and 6.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from gateway.core.calls import INCREMENTAL, MODEL_NUMBER, PARTIAL, SeenRow, SeenTable, Why
 from gateway.core.explaining import excluded
-from gateway.core.model import UNITS_MAX, AccessRequest, Code, Model, Outcome, Shortfall
+from gateway.core.model import UNITS_MAX, AccessRequest, Code, Model, Shortfall
 from gateway.core.moments import iso
 from gateway.protocols.cmapi_answer import read_echo
+from gateway.protocols.cmapi_wire import Moment
 
-UNLIMITED: Final = "unlimited"
 _MODEL: Final[Mapping[int, Model]] = {number: model for model, number in MODEL_NUMBER.items()}
-_Moment = Annotated[str, Meta(description="ISO-8601 UTC with ms and Z")]
+_METERED: Final = MODEL_NUMBER[Model.METERED]
+_Units = int | Literal["unlimited"]
+_ByLine = Annotated[dict[str, int], Meta(description="Units by line id.")]
 
 
-class AskedHost(msgspec.Struct, frozen=True, rename="camel"):
+class AskedHost(msgspec.Struct, frozen=True):
     """Who asked, as sent."""
 
     type: str
@@ -38,44 +40,63 @@ class Asked(msgspec.Struct, frozen=True, rename="camel"):
     host_id: AskedHost
     incremental: bool
     partial: bool
-    borrow_interval_seconds: Annotated[int, Meta(description="0: no preference")]
+    borrow_interval_seconds: Annotated[int, Meta(description="0: no preference.")]
     selectors_dictionary: dict[str, str]
 
 
-class SeenLine(msgspec.Struct, frozen=True, rename="camel"):
-    """A line of the feature with its counters just before the request."""
+class ExplainedWant(msgspec.Struct, frozen=True, rename="camel"):
+    """What was wanted of a feature in one version: what came, and why not more."""
 
-    feature_id: Annotated[str, Meta(description="The line's id")]
-    version: Annotated[str, Meta(description="As the catalogue has it now")]
-    candidate: bool
-    excluded_by: Annotated[
-        str | None, Meta(description="The filter it fell to; null for a candidate")
-    ]
-    capacity: Annotated[int | str, Meta(description='Units, or "unlimited"')]
-    used: Annotated[int, Meta(description="In the reset period then current, by all hosts")]
-    held: Annotated[int, Meta(description="By this host")]
-    available: Annotated[
-        int | str,
-        Meta(description="To this host: what it held counts where the list is the new total"),
-    ]
-    starts: _Moment | None
-    expires: _Moment | None
+    version: str
+    asked: int
     granted: Annotated[
-        int, Meta(description="What the request added; below 0: what it took back or gave back")
+        int, Meta(description="Of what was asked; below 0: returned or undone, as asked.")
+    ]
+    code: Annotated[Code | None, Meta(description="As in statusList; null: none was short.")]
+    why: str
+    candidates: Annotated[
+        list[str], Meta(description="Line ids, in the order in which counts are taken.")
+    ]
+
+
+class SeenLine(msgspec.Struct, frozen=True, rename="camel"):
+    """A line of the feature, with its counters just before the request."""
+
+    feature_id: Annotated[str, Meta(description="The line's id.")]
+    version: str
+    excluded_by: Annotated[
+        Code | None,
+        Meta(description="The filter it fell to, also for the lowest version wanted."),
+    ]
+    capacity: _Units
+    used: Annotated[int, Meta(description="In the reset period then current, by all hosts.")]
+    held: Annotated[int, Meta(description="By this host.")]
+    available: Annotated[
+        _Units | None,
+        Meta(
+            description="To this host; what it held counts where the list is the new total. Null"
+            " where nothing was to be taken from it."
+        ),
+    ]
+    undoable: Annotated[
+        int | None, Meta(description="By this host; null where nothing was to be undone.")
+    ]
+    starts: Moment | None
+    expires: Moment | None
+    change: Annotated[
+        int,
+        Meta(description="What the request did: units consumed or undone, held more or less."),
     ]
 
 
 class ExplainedFeature(msgspec.Struct, frozen=True, rename="camel"):
-    """One feature of the list: what was wanted of it, what came, and why not more."""
+    """One feature of the list."""
 
     name: str
-    version: str
-    asked: int
-    granted: Annotated[int, Meta(description="Of what was asked; below 0: taken or given back")]
-    model: str
-    code: Annotated[str | None, Meta(description="As in statusList; null when all was granted")]
-    why: str
-    lines: Annotated[list[SeenLine], Meta(description="In the order in which counts are taken")]
+    model: Model
+    wants: Annotated[list[ExplainedWant], Meta(description="The highest version first.")]
+    lines: Annotated[list[SeenLine], Meta(description="In the order in which counts are taken.")]
+    lines_omitted: Annotated[int, Meta(description="Further lines, of which nothing was kept.")]
 
 
 class Explained(msgspec.Struct, frozen=True, rename="camel"):
@@ -83,21 +104,27 @@ class Explained(msgspec.Struct, frozen=True, rename="camel"):
 
     id: str
     instance_id: str
-    transaction_time: _Moment
+    transaction_time: Moment
     catalogue_version: int
     request: Asked
     features: list[ExplainedFeature]
-    held_after: Annotated[
-        dict[str, int], Meta(description="Of the features asked for, by line id; what it held then")
+    held_before: _ByLine
+    held_after: _ByLine
+    released: Annotated[
+        dict[str, int],
+        Meta(description="Units by line id, of features that the list left out."),
     ]
 
 
-def explained(request_id: str, why: Why, versions: Mapping[str, str]) -> Explained:
+def explained(request_id: str, why: Why, features: Mapping[str, str]) -> Explained:
     """Tell a kept `why` of the request that was sent under `request_id`.
 
-    `versions` are those of the catalogue's lines now, by line id. Pure.
+    `features` says which feature each line is of, which never changes. Pure.
     """
     request, outcome = read_echo(why.echo), why.outcome
+    before = {held.line: held.count for held in why.had}
+    after = _held_after(why, request, features)
+    named = {want.name for want in request.wants}
     return Explained(
         id=request_id,
         instance_id=why.instance,
@@ -110,8 +137,14 @@ def explained(request_id: str, why: Why, versions: Mapping[str, str]) -> Explain
             request.interval_s,
             request.selectors,
         ),
-        features=_features(why, request, versions),
-        held_after={held.line: held.count for held in outcome.held},
+        features=[_feature(why, request, table, before, after) for table in why.tables],
+        held_before=before,
+        held_after=after,
+        released={
+            line: count
+            for line, count in before.items()
+            if line not in after and features.get(line) not in named
+        },
     )
 
 
@@ -120,26 +153,52 @@ def encode(answer: Explained) -> bytes:
     return msgspec.json.encode(answer)
 
 
-def _features(
-    why: Why, request: AccessRequest, versions: Mapping[str, str]
-) -> list[ExplainedFeature]:
+def _denied(why: Why) -> bool:
+    """Say whether nothing at all was changed, since something fell short."""
+    return bool(why.outcome.shortfalls) and not why.flags & PARTIAL
+
+
+def _held_after(why: Why, request: AccessRequest, features: Mapping[str, str]) -> dict[str, int]:
+    before = {held.line: held.count for held in why.had}
+    if _denied(why):
+        return before
+    named = {want.name for want in request.wants}
+    kept = {
+        line: count
+        for line, count in before.items()
+        if why.flags & INCREMENTAL and features.get(line) not in named
+    }
+    return kept | {held.line: held.count for held in why.outcome.held if held.count}
+
+
+def _feature(
+    why: Why,
+    request: AccessRequest,
+    table: SeenTable,
+    before: Mapping[str, int],
+    after: Mapping[str, int],
+) -> ExplainedFeature:
     short = {shortfall.want: shortfall for shortfall in why.outcome.shortfalls}
-    told: dict[int, ExplainedFeature] = {}
-    for table in why.tables:
-        for place, (asked, at) in enumerate(table.wants, 1):
-            want, found = request.wants[at], short.get(at)
-            undone = bool(short) and not why.flags & PARTIAL
-            told[at] = ExplainedFeature(
-                name=want.name,
-                version=want.version,
-                asked=asked,
-                granted=0 if undone else _granted(asked, found),
-                model=_MODEL[table.model],
-                code=found.code if found else None,
-                why=_sentence(asked, found, undone=undone),
-                lines=[_line(why, table, row, place, versions) for row in table.rows],
-            )
-    return [told[at] for at in sorted(told)]
+    wants = [
+        ExplainedWant(
+            version=request.wants[at].version,
+            asked=asked,
+            granted=0 if _denied(why) else _granted(asked, short.get(at)),
+            code=Code(short[at].code) if at in short else None,
+            why=_sentence(why, table, asked, short.get(at)),
+            candidates=[
+                row.id for row in table.rows if excluded(row, place, why.outcome.at_ms) is None
+            ],
+        )
+        for place, (asked, at) in enumerate(table.wants, 1)
+    ]
+    return ExplainedFeature(
+        name=request.wants[table.wants[0][1]].name,
+        model=_MODEL[table.model],
+        wants=wants,
+        lines=[_line(why, table, row, before, after) for row in table.rows],
+        lines_omitted=table.omitted,
+    )
 
 
 def _granted(asked: int, short: Shortfall | None) -> int:
@@ -148,52 +207,65 @@ def _granted(asked: int, short: Shortfall | None) -> int:
     return short.available if asked >= 0 else -short.available
 
 
-def _sentence(asked: int, short: Shortfall | None, *, undone: bool) -> str:
+def _sentence(why: Why, table: SeenTable, asked: int, short: Shortfall | None) -> str:
     if short is None:
-        if undone:
+        if _denied(why):
             return "It could be served, but another feature fell short and partial was false"
-        return "All of it was granted" if asked else "Nothing was asked of it"
-    had = f"of {short.asked} asked for there were {short.available}"
-    filtered = short.code in _FILTERED
-    had = _FILTERED[Code(short.code)] if filtered else had
-    rest = "; partial was false, so nothing at all changed" if undone else ""
-    return had[:1].upper() + had[1:] + rest
+        return _served(why, table, asked)
+    said = _FILTERED.get(short.code)
+    if said is None and asked >= 0:
+        said = f"Of {short.asked} asked for there were {short.available}"
+    elif said is None and table.model == _METERED:
+        said = f"Of {-asked} to be undone {short.available} could be"
+    elif said is None:
+        said = f"Of {-asked} to be returned the host held {short.available}"
+    return said + ("; partial was false, so nothing at all changed" if _denied(why) else "")
 
 
-_FILTERED: Final[Mapping[Code, str]] = {
-    Code.FEATURE_NOT_FOUND: "no line has this name",
-    Code.VERSION_TOO_HIGH: "no line has this version or a higher one",
-    Code.LICENSE_NOT_YET_VALID: "no line that fits had started",
-    Code.LICENSE_LAPSED: "every line that fits had expired",
-    Code.DENIED_BY_POLICY: "no line fits the selectors of the request",
+def _served(why: Why, table: SeenTable, asked: int) -> str:
+    if asked > 0:
+        return "All of it was granted"
+    if table.model == _METERED:
+        return "All of it was undone" if asked else "Nothing was asked of it"
+    if asked:
+        return "All of it was returned"
+    return "It was read back" if why.flags & INCREMENTAL else "The host was to hold none of it"
+
+
+_FILTERED: Final[Mapping[str, str]] = {
+    Code.FEATURE_NOT_FOUND: "There is no line of this name; a retired one counts as absent",
+    Code.VERSION_TOO_HIGH: "No line of it has this version or a higher one",
+    Code.LICENSE_NOT_YET_VALID: "No line that fits had started",
+    Code.LICENSE_LAPSED: "Every line that fits, and had started, had expired",
+    Code.DENIED_BY_POLICY: "No line that was in force fits the selectors of the request",
+    Code.CONSUMED_NOT_RETURNABLE: "No line of it has an undo interval",
 }
 
 
 def _line(
-    why: Why, table: SeenTable, row: SeenRow, place: int, versions: Mapping[str, str]
+    why: Why, table: SeenTable, row: SeenRow, before: Mapping[str, int], after: Mapping[str, int]
 ) -> SeenLine:
-    code = excluded(row, place, why.outcome.at_ms)
+    # The last want asks for the lowest version: what falls out for it served none of them.
+    code = excluded(row, len(table.wants), why.outcome.at_ms)
+    held, unlimited = before.get(row.id, 0), row.capacity >= UNITS_MAX
     # A list that is the new total first gives back what the host held.
-    own = 0 if why.flags & INCREMENTAL else row.held
-    room = max(0, row.capacity - row.used + own)
-    unlimited = row.capacity >= UNITS_MAX
+    room = max(0, row.capacity - row.used + (0 if why.flags & INCREMENTAL else held))
+    takes = code is None and any(asked > 0 for asked, _ in table.wants)
+    undoes = table.model == _METERED and any(asked < 0 for asked, _ in table.wants)
+    if table.model == _METERED:
+        change = sum(grant.units for grant in why.outcome.grants if grant.line == row.id)
+    else:
+        change = after.get(row.id, 0) - held
     return SeenLine(
         feature_id=row.id,
-        version=versions.get(row.id, ""),
-        candidate=code is None,
+        version=row.version,
         excluded_by=code,
-        capacity=UNLIMITED if unlimited else row.capacity,
+        capacity="unlimited" if unlimited else row.capacity,
         used=row.used,
-        held=row.held,
-        available=UNLIMITED if unlimited else room,
+        held=held,
+        available=("unlimited" if unlimited else room) if takes else None,
+        undoable=row.undoable if undoes else None,
         starts=iso(row.starts_ms) if row.starts_ms else None,
         expires=iso(row.expires_ms) if row.expires_ms else None,
-        granted=_of_line(why.outcome, table, row),
+        change=change,
     )
-
-
-def _of_line(outcome: Outcome, table: SeenTable, row: SeenRow) -> int:
-    """Give what the request changed of a line: units consumed or undone, seats more or less."""
-    if table.model == MODEL_NUMBER[Model.METERED]:
-        return sum(grant.units for grant in outcome.grants if grant.line == row.id)
-    return sum(held.count for held in outcome.held if held.line == row.id) - row.held

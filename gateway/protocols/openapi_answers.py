@@ -81,27 +81,33 @@ def _explained(name: str, asked: int, line: str, capacity: int, **ends: str) -> 
     """Give a feature of which all was granted, from a line that nobody had used."""
     return {
         "name": name,
-        "version": "1.0",
-        "asked": asked,
-        "granted": asked,
         "model": "metered",
-        "code": None,
-        "why": "All of it was granted",
+        "wants": [
+            {
+                "version": "1.0",
+                "asked": asked,
+                "granted": asked,
+                "code": None,
+                "why": "All of it was granted",
+                "candidates": [line],
+            }
+        ],
         "lines": [
             {
                 "featureId": line,
                 "version": "1.0",
-                "candidate": True,
                 "excludedBy": None,
                 "capacity": capacity,
                 "used": 0,
                 "held": 0,
                 "available": capacity,
+                "undoable": None,
                 "starts": None,
                 "expires": ends.get("expires"),
-                "granted": asked,
+                "change": asked,
             }
         ],
+        "linesOmitted": 0,
     }
 
 
@@ -193,7 +199,9 @@ EXPLAINED: Final = Example(
             _explained("sessions", 42, "L1", 1000, expires="2027-01-01T00:00:00.000Z"),
             _explained("users", 7, "L2", 55),
         ],
+        "heldBefore": {},
         "heldAfter": {},
+        "released": {},
     },
 )
 NO_GROUPS: Final = Example("none", "None", [])

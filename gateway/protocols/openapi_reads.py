@@ -184,13 +184,14 @@ _REQUESTS: Final = (
         "Say why a request came to what it came to",
         explain.Explained,
         answers.EXPLAINED,
-        description="While `explain.retention` lasts, of requests with an idempotency id.",
+        description="Of requests that came while `explain.retention` was on, as long as that says.",
         parameters=(
             Parameter(
                 "id",
                 "path",
                 Annotated[str, Meta(pattern="^[!-~]+$", max_length=ID_BYTES_MAX)],
-                "The idempotency id; a slash in it may be written as it is.",
+                "The idempotency id, or the `Gateway-Request-Id` of a request that had none; a"
+                " slash in it may be written as it is.",
                 USAGE_ID,
             ),
         ),

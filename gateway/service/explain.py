@@ -38,4 +38,4 @@ class Explain:
                 " or explain.retention was 0 when it came",
                 shown,
             )
-        return explained(request_id, why, {line.id: line.version for line in catalogue.lines})
+        return explained(request_id, why, {line.id: line.feature for line in catalogue.lines})

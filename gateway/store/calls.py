@@ -111,7 +111,13 @@ def _more(job: Job, instance_keys: InstanceKeys, keys: list[str]) -> tuple[Any, 
     if job.decision:
         keys.append(instance_keys.record)
         record = len(keys)
-    return explained, job.explain_ms, record, job.decision
+    return explained, job.explain_ms, record, job.decision, versions_of(job) if explained else ()
+
+
+def versions_of(job: Job) -> list[list[str]]:
+    """Give the versions of the lines that a job is about, table by table."""
+    line = job.index.line
+    return [[line[row.id].version for row in table.table.rows] for table, _ in job.wants]
 
 
 def decode_reply(text: bytes, jobs: list[tuple[Job, Frame]]) -> tuple[int, list[Reply]]:

@@ -23,7 +23,9 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
     async def story(door: Door) -> None:
         named.append(door.instance)
-        body = {"hostId": {"type": "user", "value": "ann"}, "features": FEATURES}
+        body = {"hostId": {"type": "user", "value": "ann"}, "features": FEATURES} | {
+            "selectorsDictionary": {"\x1b[2Jregion": "eu\r\nfake"}
+        }
         assert (await door.knock(body, {"Idempotency-Key": "W-1"})).status_code == 200
 
     with serving(data_dir, prelude=None, EXPLAIN__RETENTION="1h") as served:
@@ -40,10 +42,11 @@ def test_it_tells_line_by_line_why_nothing_was_granted(answered: tuple[Path, str
     result = explain(answered, answered[1], "W-1")
     assert result.exit_code == 0, result.output
     assert result.output.startswith("user:ann at 20")
-    assert "all or nothing" in result.output
+    assert "all or nothing, '\\x1b[2Jregion'='eu\\r\\nfake'" in result.output
+    assert "\x1b" not in result.output
     assert (
-        "sessions 0 (metered): asked 7, granted 0. It could be served, but another feature fell"
-        " short and partial was false" in result.output
+        "sessions (metered):\nversion 0: asked 7, granted 0. It could be served, but another"
+        " feature fell short and partial was false" in result.output
     )
     assert "VERSION_TOO_HIGH" in result.output
 
@@ -52,7 +55,7 @@ def test_json_is_what_the_endpoint_answers(answered: tuple[Path, str]) -> None:
     result = explain(answered, answered[1], "W-1", "--format", "json")
     told = json.loads(result.output)
     assert (told["id"], told["instanceId"]) == ("W-1", answered[1])
-    assert [each["granted"] for each in told["features"]] == [0, 0]
+    assert [each["wants"][0]["granted"] for each in told["features"]] == [0, 0]
 
 
 def test_an_unknown_id_or_instance_is_one_sentence(answered: tuple[Path, str]) -> None:

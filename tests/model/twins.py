@@ -33,7 +33,7 @@ from gateway.core.counters import Day, State, day_of
 from gateway.core.decisions import Decision
 from gateway.core.fingerprint import dedupe_id, fingerprint
 from gateway.core.model import AccessRequest, Catalogue, Host, Reset
-from gateway.store.calls import Job
+from gateway.store.calls import Job, versions_of
 from gateway.store.catalogues import CatalogueConflict
 from gateway.store.keys import META, InstanceKeys
 from gateway.store.opening import Store
@@ -111,6 +111,7 @@ class Asked:
             flags=self.flags,
             wants=[(at, units) for at, (_, units) in enumerate(wants)],
             explain_ms=self.explain_ms,
+            versions=versions_of(self.job()),
             decision=self.decision,
         )
         return [resolved.table for resolved, _ in wants], ask

@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
-from gateway.core.model import Role
+from gateway.core.model import LINES_PER_FEATURE_MAX, Role
 from tests.vectors.credentials import keys_of
 from tests.vectors.served import Served, serving
 from tests.web.desks import Desk, desk_at
@@ -64,16 +65,18 @@ def test_a_partial_grant_is_told_with_what_was_used_before(served: Served) -> No
             "selectorsDictionary": {},
         }  # fmt: skip
         users, sessions = told["features"]
-        assert (users["asked"], users["granted"]) == (7, 5)
-        assert users["code"] == "FEATURE_COUNT_INSUFFICIENT"
-        assert users["why"] == "Of 7 asked for there were 5"
+        (wanted,) = users["wants"]
         (line,) = users["lines"]
-        assert line == {
-            "featureId": line["featureId"], "version": "1.0", "candidate": True,
-            "excludedBy": None, "capacity": 12, "used": 7, "held": 0, "available": 5,
-            "starts": None, "expires": None, "granted": 5,
+        assert wanted == {
+            "version": "0", "asked": 7, "granted": 5, "code": "FEATURE_COUNT_INSUFFICIENT",
+            "why": "Of 7 asked for there were 5", "candidates": [line["featureId"]],
         }  # fmt: skip
-        assert (sessions["granted"], sessions["code"]) == (2, None)
+        assert line == {
+            "featureId": line["featureId"], "version": "1.0", "excludedBy": None, "capacity": 12,
+            "used": 7, "held": 0, "available": 5, "undoable": None, "starts": None,
+            "expires": None, "change": 5,
+        }  # fmt: skip
+        assert [(each["granted"], each["code"]) for each in sessions["wants"]] == [(2, None)]
 
     desk_at(served, story)
 
@@ -83,13 +86,13 @@ def test_all_or_nothing_tells_which_feature_stood_in_the_way(served: Served) -> 
         headers = await opened(desk)
         await ask(desk, [want("sessions", 1), want("editor", 1, "9.0"), want("ghost")], "B-1")
         told = (await why(desk, "B-1", headers)).json()
-        assert [each["granted"] for each in told["features"]] == [0, 0, 0]
-        sessions, editor, ghost = told["features"]
+        sessions, editor, ghost = (each["wants"][0] for each in told["features"])
+        assert [each["granted"] for each in (sessions, editor, ghost)] == [0, 0, 0]
         assert "another feature fell short" in sessions["why"]
-        assert editor["code"] == "VERSION_TOO_HIGH"
-        assert editor["why"].startswith("No line has this version or a higher one")
-        assert [line["excludedBy"] for line in editor["lines"]] == ["VERSION_TOO_HIGH"]
-        assert (ghost["code"], ghost["lines"]) == ("FEATURE_NOT_FOUND", [])
+        assert (editor["code"], editor["candidates"]) == ("VERSION_TOO_HIGH", [])
+        assert editor["why"].startswith("No line of it has this version or a higher one")
+        assert [line["excludedBy"] for line in told["features"][1]["lines"]] == ["VERSION_TOO_HIGH"]
+        assert (ghost["code"], told["features"][2]["lines"]) == ("FEATURE_NOT_FOUND", [])
 
     desk_at(served, story)
 
@@ -103,11 +106,110 @@ def test_what_the_host_held_before_is_told_and_counts_for_it(served: Served) -> 
         (editor,) = told["features"]
         (line,) = editor["lines"]
         assert (line["used"], line["held"], line["available"]) == (2, 2, 3)
-        assert (editor["granted"], line["granted"]) == (3, 1)
+        assert (editor["wants"][0]["granted"], line["change"]) == (3, 1)
+        assert told["heldBefore"] == {line["featureId"]: 2}
         assert told["heldAfter"] == {line["featureId"]: 3}
-        await ask(desk, [], "C-2")
-        told = (await why(desk, "C-2", headers)).json()
-        assert (told["features"], told["heldAfter"]) == ([], {})
+
+    desk_at(served, story)
+
+
+def test_what_the_list_left_out_is_told_as_released(served: Served) -> None:
+    async def story(desk: Desk) -> None:
+        headers = await opened(desk)
+        await ask(desk, [want("editor", 2), want("pages", 20)])
+        before = (await desk.catalogue()).lines
+        lines = {line.feature: line.id for line in before}
+        await ask(desk, [want("sessions", 1)], "R-1")
+        told = (await why(desk, "R-1", headers)).json()
+        held = {lines["editor"]: 2, lines["pages"]: 20}
+        assert (told["heldBefore"], told["heldAfter"], told["released"]) == (held, {}, held)
+        await ask(desk, [want("editor", 1), want("pages", 3)])
+        await ask(desk, [], "R-2")
+        told = (await why(desk, "R-2", headers)).json()
+        held = {lines["editor"]: 1, lines["pages"]: 3}
+        assert (told["features"], told["released"]) == ([], held)
+        await ask(desk, [want("editor", 1)])
+        await ask(desk, [want("pages", 60)], "R-3")
+        told = (await why(desk, "R-3", headers)).json()
+        assert (told["heldAfter"], told["released"]) == ({lines["editor"]: 1}, {})
+        await ask(desk, [want("pages", 2)], "R-4", incremental=True)
+        told = (await why(desk, "R-4", headers)).json()
+        assert told["heldAfter"] == {lines["editor"]: 1, lines["pages"]: 2}
+        assert told["released"] == {}
+
+    desk_at(served, story)
+
+
+def test_returns_and_undo_are_told_in_their_own_words(served: Served) -> None:
+    async def story(desk: Desk) -> None:
+        headers = await opened(desk)
+        await ask(desk, [want("users", 4), want("editor", 2)])
+        more = {"incremental": True, "partial": True}
+        await ask(desk, [want("users", -6), want("editor", -3)], "U-1", **more)
+        users, editor = (await why(desk, "U-1", headers)).json()["features"]
+        assert users["wants"][0]["why"] == "Of 6 to be undone 4 could be"
+        assert users["wants"][0]["code"] == "UNDO_WINDOW_CLOSED"
+        assert (users["wants"][0]["granted"], users["lines"][0]["change"]) == (-4, -4)
+        assert (users["lines"][0]["undoable"], users["lines"][0]["available"]) == (4, None)
+        assert editor["wants"][0]["why"] == "Of 3 to be returned the host held 2"
+        assert (editor["wants"][0]["granted"], editor["lines"][0]["change"]) == (-2, -2)
+        await ask(desk, [want("sessions", -1)], "U-2", **more)
+        (sessions,) = (await why(desk, "U-2", headers)).json()["features"]
+        assert sessions["wants"][0]["code"] == "CONSUMED_NOT_RETURNABLE"
+        await ask(desk, [want("editor", 1)])
+        await ask(desk, [want("editor", 0)], "U-3")
+        (editor,) = (await why(desk, "U-3", headers)).json()["features"]
+        assert editor["wants"][0]["why"] == "The host was to hold none of it"
+        assert editor["lines"][0]["change"] == -1
+
+    desk_at(served, story)
+
+
+def test_several_versions_of_a_name_are_wants_of_one_feature(served: Served) -> None:
+    async def story(desk: Desk) -> None:
+        headers = await opened(desk)
+        asked = [want("sessions", 5, "1.0"), want("sessions", 2, "2.0")]
+        await ask(desk, asked, "V-1", partial=True)
+        (sessions,) = (await why(desk, "V-1", headers)).json()["features"]
+        high, low = sessions["wants"]
+        assert (high["version"], high["granted"], high["candidates"]) == ("2.0", 0, [])
+        (line,) = sessions["lines"]
+        assert (low["version"], low["granted"], low["candidates"]) == (
+            "1.0", 5, [line["featureId"]],
+        )  # fmt: skip
+        assert (line["excludedBy"], line["change"]) == (None, 5)
+
+    desk_at(served, story)
+
+
+def test_a_later_change_of_the_catalogue_changes_nothing_of_it(served: Served) -> None:
+    async def story(desk: Desk) -> None:
+        headers = await opened(desk)
+        await ask(desk, [want("editor", 1, "3.0")], "W-1")
+        first = (await why(desk, "W-1", headers)).json()
+        lines = [replace(line, version="4.0", count=9) for line in (await desk.catalogue()).lines]
+        await desk.door.put(lines=tuple(lines))
+        assert (await why(desk, "W-1", headers)).json() == first
+        assert [line["version"] for line in first["features"][0]["lines"]] == ["2.0"]
+
+    desk_at(served, story)
+
+
+def test_of_very_many_lines_the_first_are_kept_and_the_rest_is_counted(served: Served) -> None:
+    async def story(desk: Desk) -> None:
+        headers = await opened(desk)
+        (model,) = (line for line in (await desk.catalogue()).lines if line.feature == "sessions")
+        lines = [
+            replace(model, id=f"M{name}-{n:02}", feature=f"many-{name}", number=0)
+            for name in range(5)
+            for n in range(LINES_PER_FEATURE_MAX)
+        ]
+        await desk.door.put(lines=tuple(lines))
+        await ask(desk, [want(f"many-{name}") for name in range(5)], "X-1")
+        told = (await why(desk, "X-1", headers)).json()["features"]
+        assert [len(each["lines"]) for each in told] == [64, 64, 64, 64, 0]
+        assert [each["linesOmitted"] for each in told] == [0, 0, 0, 0, 64]
+        assert [each["wants"][0]["granted"] for each in told] == [1] * 5
 
     desk_at(served, story)
 
@@ -117,7 +219,7 @@ def test_a_repeat_keeps_the_first_ones_why_and_a_denial_is_kept_too(served: Serv
         headers = await opened(desk)
         await ask(desk, [want("editor", 4)], "D-1")
         first = (await why(desk, "D-1", headers)).json()
-        assert first["features"][0]["granted"] == 0
+        assert first["features"][0]["wants"][0]["granted"] == 0
         await ask(desk, [want("sessions", 40)])
         await ask(desk, [want("editor", 4)], "D-1")
         assert (await why(desk, "D-1", headers)).json() == first
@@ -132,7 +234,7 @@ def test_a_request_without_an_id_is_found_by_the_gateways_own(served: Served) ->
         own = answer.headers["Gateway-Request-Id"]
         told = await why(desk, own, headers)
         assert told.status_code == 200
-        assert told.json()["features"][0]["granted"] == 1
+        assert told.json()["features"][0]["wants"][0]["granted"] == 1
 
     desk_at(served, story)
 

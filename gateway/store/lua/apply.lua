@@ -3,8 +3,8 @@
 --
 -- ARGV[1]  msgpack {contexts, bases, tables, asks}; contexts, tables as in core/calls.py;
 --          an ask is {context, key, ttl_ms, fingerprint, echo, host, flags, wants, more}, indexes from 1,
---          key 0: none; more is absent or {key, ttl_ms, key, {name, value…}}: why is kept at the first key,
---          the decision is recorded at the second one
+--          key 0: none; more is absent or {key, ttl_ms, key, {name, value…}, {{version…}…}}: why is kept at
+--          the first key, the decision is recorded at the second one, versions are of each table's lines
 -- KEYS     per context, from its base on: cat used holds lapse seen undo ledger due dirty,
 --          then open:<upstream> per upstream, then days:<month> per month of its calendar;
 --          and one d:<id> per ask that has an id; e:<id>, record per ask that has more

@@ -1,5 +1,12 @@
 -- apply.lua, part 8: the call: read, decide, write.
 
+-- What a decision was about: the units that an outcome tells of, by line.
+local function told_of(outcome)
+  local units = {}
+  for _, held in ipairs(outcome[4]) do units[held[1]] = held[2] end
+  return units
+end
+
 local opened = {}
 for c = 1, #contexts do
   local x = open_context(c)
@@ -17,12 +24,21 @@ for c = 1, #contexts do
   end
 end
 
-local records, record_keys, wanted, hosts, prepared = {}, {}, {}, {}, {}
+local records, record_keys = {}, {}
+for i = 1, #asks do
+  if asks[i][2] > 0 and not opened[asks[i][1]].refusal then record_keys[#record_keys + 1] = KEYS[asks[i][2]] end
+end
+if #record_keys > 0 then
+  local values = redis.call('MGET', unpack(record_keys))
+  for i = 1, #record_keys do records[record_keys[i]] = values[i] end
+end
+
+-- What is known costs nothing more: whoever sends a heavy batch again gets further each time.
+local wanted, hosts, prepared = {}, {}, {}
 for i = 1, #asks do
   local ask = asks[i]
   local x = opened[ask[1]]
-  if not x.refusal then
-    if ask[2] > 0 then record_keys[#record_keys + 1] = KEYS[ask[2]] end
+  if not x.refusal and not (ask[2] > 0 and records[KEYS[ask[2]]]) then
     wanted[x] = wanted[x] or {}
     hosts[x] = hosts[x] or {}
     hosts[x][ask[6]] = true
@@ -36,10 +52,6 @@ for i = 1, #asks do
       end
     end
   end
-end
-if #record_keys > 0 then
-  local values = redis.call('MGET', unpack(record_keys))
-  for i = 1, #record_keys do records[record_keys[i]] = values[i] end
 end
 for x, fields in pairs(wanted) do
   for name, units in pairs(fetch(x.used, names(fields))) do x.units[name] = tonumber(units or 0) end
@@ -69,7 +81,7 @@ for i = 1, #asks do
     end
   else
     local more = ask[9] or {0, 0, 0}
-    local why = more[1] > 0 and explain(x, ask) or nil
+    local why = more[1] > 0 and explain(x, ask, more[5]) or nil
     local outcome = run(x, ask[6], ask[7], ask[8])
     if why then
       why[#why + 1] = outcome
