@@ -22,7 +22,8 @@ from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.core.model import USERS_MAX, Catalogue, Role, User, is_user_name
 from gateway.core.passwords import PASSWORD_BYTES_MAX, SALT_BYTES, hash_password
-from gateway.store.rewriting import current_catalogue
+from gateway.store.durable import answered
+from gateway.store.rewriting import current_catalogue, rewrite
 from gateway.wiring import open_store
 
 SHOWN_MAX: Final = 64  # characters of a wrong name that are repeated
@@ -62,16 +63,10 @@ def add(
     held = _roles(roles)
     if not password_stdin:
         raise InvalidInput("Give the password on standard input, with --password-stdin")
-    user = User(
-        name,
-        hash_password(read_password(PASSWORD_BYTES_MAX), secrets.token_bytes(SALT_BYTES)),
-        held,
-        # A session is issued in whole seconds: none of this second is of this user.
-        since_s=int(time.time()) + 1,
+    password_hash = hash_password(
+        read_password(PASSWORD_BYTES_MAX), secrets.token_bytes(SALT_BYTES)
     )
-    asyncio.run(
-        edit_instance(config, instance, lambda catalogue: _with_user(catalogue, user, replacing))
-    )
+    asyncio.run(_add(config, instance, User(name, password_hash, held), replacing))
     click.echo(f"added {name}")
 
 
@@ -95,6 +90,18 @@ def remove(config: Config, instance: str, name: str) -> None:
     """
     asyncio.run(edit_instance(config, instance, lambda catalogue: _without_user(catalogue, name)))
     click.echo(f"removed {name}")
+
+
+async def _add(config: Config, instance: str, user: User, replacing: bool) -> None:
+    async with open_store(config) as store:
+        named = await resolved(store.catalogues, instance)
+        # The clock of this machine may be behind, and nobody looks at it as at a gateway's.
+        store_s, _ = await answered(store.client.time())
+        # A session is issued in whole seconds: none of this second is of this user.
+        new = replace(user, since_s=max(int(time.time()), int(store_s)) + 1)
+        await rewrite(
+            store.catalogues, named, lambda catalogue: _with_user(catalogue, new, replacing)
+        )
 
 
 async def _catalogues(config: Config, instance: str | None) -> list[Catalogue]:

@@ -57,7 +57,10 @@ class Client(msgspec.Struct, frozen=True, rename="camel"):
     trusted: Annotated[bool, Meta(description="Always true: every request is authenticated.")]
     request_operation: Literal["REQUEST"]
     served_status: Literal["NORMAL"]
-    update_time: Annotated[Moment, Meta(description="When it last asked.")]
+    update_time: Annotated[
+        Moment,
+        Meta(description="When it last asked; of one dropped since, when it last consumed."),
+    ]
     expiry: Annotated[
         Expiry,
         Meta(

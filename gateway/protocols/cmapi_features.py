@@ -30,7 +30,6 @@ from gateway.protocols.cmapi_clients import (
     CLIENTS_MAX,
     Client,
     Number,
-    client_of,
 )
 from gateway.protocols.cmapi_wire import Moment, Seconds, Units
 from gateway.protocols.queries import read_query
@@ -195,16 +194,17 @@ def feature_of(line: Line, catalogue: Catalogue, used: int, received_ms: int) ->
     )
 
 
-def served_of(
-    line: Line, host: str, instance: str, units: int, *, updated_ms: int, expires_ms: int | None
-) -> FeatureClient:
-    """Give the element of what a host, in canonical form, has of a line. Pure."""
+def served_of(line: Line, host: str, units: int, client: Client) -> FeatureClient:
+    """Give the element of what a host, in canonical form, has of a line. Pure.
+
+    `client` is what the host is among the clients: the same there and here.
+    """
     return FeatureClient(
         id=served_number(line.id, host),
         use_count=units,
         usage_kind=_kind(line),
         reserved_count=0,
-        client=client_of(host, instance, updated_ms=updated_ms, expires_ms=expires_ms),
+        client=client,
     )
 
 

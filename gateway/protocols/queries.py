@@ -1,7 +1,8 @@
 """The query of a read: a few known names, each once; all others are unknown, and let be.
 
-Decided here: how a query is spelled and bounded. Not decided here: which names a path knows and
-what their values mean.
+Decided here: how a query is spelled and bounded, and that a name alone has an empty value, which
+the rule of a known one refuses; so a trailing `&` is nothing. Not decided here: which names a path
+knows and what their values mean.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ FIELDS_MAX: Final = 16
 
 def read_query(query: bytes, known: Collection[str]) -> dict[str, str]:
     """Give the `known` members of a query. Raises BadRequest for one given twice, or for what
-    cannot be read. Pure.
+    cannot be read: more than QUERY_BYTES_MAX or FIELDS_MAX, or no UTF-8. Pure.
     """
     found: dict[str, str] = {}
     try:
@@ -27,7 +28,6 @@ def read_query(query: bytes, known: Collection[str]) -> dict[str, str]:
         pairs = parse_qsl(
             query.decode("ascii"),
             keep_blank_values=True,
-            strict_parsing=bool(query),
             errors="strict",
             max_num_fields=FIELDS_MAX,
         )

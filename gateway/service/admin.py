@@ -3,8 +3,9 @@
 Decided here: that whatever is wrong with a log-in is one 401 after the same work (an instance or a
 user that does not exist is tried against a decoy), that attempts are counted before they are made,
 and that a token is worth what its user may do now: the roles of the token that the catalogue in
-force still gives. No role implies another. Not decided here: what a token says (core/sessions.py),
-how passwords are hashed (core/passwords.py), how attempts are counted (store/logins.py).
+force still gives, also at the moment of a change. No role implies another. Not decided here: what
+a token says (core/sessions.py), how passwords are hashed (core/passwords.py), how attempts are
+counted (store/logins.py).
 Source: protocols/cmapi.md 3.3 and 7.1, SEMANTICS 10.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +31,7 @@ from gateway.core.errors import (
     Unavailable,
     UserAuthFailed,
 )
-from gateway.core.model import Catalogue, Role, is_instance_id
+from gateway.core.model import Catalogue, Role, User, is_instance_id
 from gateway.core.passwords import DECOY, verify_password
 from gateway.core.sessions import (
     SESSION_S,
@@ -50,11 +52,12 @@ _log = structlog.get_logger("gateway.admin")
 
 
 class Who(msgspec.Struct, frozen=True):
-    """A verified administrator: of which instance, and with which roles now."""
+    """A verified administrator: of which instance, with which roles now, and asked for which."""
 
     index: CatalogueIndex
     session: Session
     roles: frozenset[str]
+    asked: tuple[Role, ...]
 
     @property
     def instance(self) -> str:
@@ -79,20 +82,18 @@ class Hashing:
     """Looks at passwords beside the event loop, HASHES_MAX at once and WAITING_MAX in all."""
 
     def __init__(self) -> None:
-        # Threads of our own: a caller who goes away frees its place only when its hash is done.
         self._threads = ThreadPoolExecutor(HASHES_MAX, thread_name_prefix="password")
-        self._under_way = 0
+        self._places = threading.BoundedSemaphore(WAITING_MAX)
 
     async def verify(self, kept: str, password: bytes) -> bool:
         """Say whether `kept` is a hash of `password`. Raises TooManyRequests when too many wait."""
-        if self._under_way >= WAITING_MAX:
+        if not self._places.acquire(blocking=False):
             raise TooManyRequests("Too many log-ins at once; try again")
-        self._under_way += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._threads, verify_password, kept, password)
-        finally:
-            self._under_way -= 1
+        hashed = self._threads.submit(verify_password, kept, password)
+        # Of the hash and not of the caller: who leaves keeps its place until its hash is done, or
+        # whoever hangs up at once could have more of them waiting than WAITING_MAX.
+        hashed.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(hashed)
 
 
 @dataclass(slots=True)
@@ -110,8 +111,12 @@ class Admin:
         """Begin a session of `user` at the instance named in the path.
 
         Raises UserAuthFailed, the same whatever was wrong; TooManyRequests when too many attempts
-        of that name or address failed lately, also for the right password; Unavailable.
+        of that name or address failed lately or are under way, also for the right password;
+        Unavailable.
         """
+        # Before the catalogue is read: a session of a password that is replaced while it is looked
+        # at is then older than the new one, and worth nothing.
+        asked_s = self.now_s()
         instance, index = await self._resolved(named)
         attempt = await self.logins.begin(instance, user, address)
         found = None if index is None else index.users.get(user)
@@ -125,9 +130,10 @@ class Admin:
             # A name that nobody has is not told: people type passwords in the wrong place.
             shown = "" if found is None else user
             _log.warning("login_failed", instance=instance, user=shown, address=address)
+            await self.logins.failed(attempt)
             raise UserAuthFailed(user)
         await self.logins.succeeded(attempt)
-        issued_s = max(math.floor(self.now_s()), found.since_s)
+        issued_s = max(math.floor(asked_s), found.since_s)
         session = Session(
             user=user,
             instance=instance,
@@ -156,21 +162,24 @@ class Admin:
         )
         if session is None or index is None:
             raise Unauthorized
-        user = index.users.get(session.user)
-        if user is None or session.issued_s < user.since_s:
-            raise Unauthorized
-        held = session.roles.intersection(user.roles)
-        if held.isdisjoint(roles):
-            raise Forbidden(f"Role {roles[0]} is required", roles[0])
-        return Who(index, session, held)
+        held = _held(session, index.users.get(session.user), roles)
+        return Who(index, session, held, roles)
 
     async def change(self, who: Who, edit: Callable[[Catalogue], Catalogue]) -> Catalogue:
         """Write what `edit` makes of the catalogue in force, and give that.
 
-        Nothing is written when it changes nothing. Raises what `edit` raises, and Unavailable.
+        Nothing is written when it changes nothing. Raises what `edit` raises; Unauthorized or
+        Forbidden when that catalogue no longer lets `who` do it; Unavailable.
         """
+
+        def permitted(current: Catalogue) -> Catalogue:
+            # It is read anew for each try, and the credential was judged by an earlier one.
+            users = (user for user in current.users if user.name == who.user)
+            _held(who.session, next(users, None), who.asked)
+            return edit(current)
+
         try:
-            return await rewrite(self.catalogues, who.instance, edit)
+            return await rewrite(self.catalogues, who.instance, permitted)
         except CatalogueConflict as error:
             raise Unavailable("The catalogue changes too fast to follow", "not_applied") from error
 
@@ -189,3 +198,16 @@ class Admin:
             if meant != instance:
                 instance, index = meant, await self.catalogues.fresh(meant)
         return instance, index
+
+
+def _held(session: Session, user: User | None, asked: tuple[Role, ...]) -> frozenset[str]:
+    """Say which roles a session is worth, of its user as the catalogue has it now.
+
+    Raises Unauthorized when it is no session of this user; Forbidden when none of `asked` is held.
+    """
+    if user is None or session.issued_s < user.since_s:
+        raise Unauthorized
+    held = session.roles.intersection(user.roles)
+    if held.isdisjoint(asked):
+        raise Forbidden(f"Role {asked[0]} is required", asked[0])
+    return held

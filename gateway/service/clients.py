@@ -8,7 +8,7 @@ script). No host is named in a log. Source: protocols/cmapi.md 3.4 and 8.4, SEMA
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,11 +41,11 @@ _log = structlog.get_logger("gateway.admin")
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Some clients, the one that asked longest ago first. `after` is what the next page begins
-    after, given `limit` again; None: this is the last one.
+    """Some clients, the one that asked longest ago first, made as they are taken. `after` is what
+    the next page begins after, given `limit` again; None: this is the last one.
     """
 
-    clients: list[Client]
+    clients: Iterator[Client]
     limit: int
     after: tuple[int, int] | None
 
@@ -68,7 +68,7 @@ class Clients:
         found, more = await self.hosts.page(who.instance, asking.after, asking.limit)
         held = await self.hosts.held(who.instance, [each.host for each in found])
         return Page(
-            [_client(who.instance, *each) for each in zip(found, held, strict=True)],
+            (as_client(who.instance, *each) for each in zip(found, held, strict=True)),
             asking.limit,
             (found[-1].at_ms, found[-1].number) if more else None,
         )
@@ -80,18 +80,23 @@ class Clients:
         ours, unique.
 
         Raises Unauthorized, Forbidden, NotFound, BadRequest, Unavailable, in this order. After a
-        drop that was done a repeat finds no such client.
+        drop that was done a repeat finds no such client, and so does one that came meanwhile.
         """
+        overtaken = 0
         for _ in range(CATALOGUE_TRIES_MAX):
             who = await self.admin.admin(named, authorization, Role.DROPCLIENT)
             asked = await self._find(who.instance, number)
-            reply = await self.lane.submit(self._job(who, asked, request_id))
+            reply = await self.lane.submit(self._job(who, asked, overtaken, request_id))
+            if reply.verdict is Verdict.MISMATCH:
+                # Another drop took it as it was found. It is gone, or has asked again since.
+                overtaken += 1
+                continue
             if reply.verdict is not Verdict.STALE:
                 _log.info("client_dropped", instance=who.instance, user=who.user, client=number)
                 return _dropped(who.index, asked, reply)
             # Read again and judge the credential again: its user may have been removed.
             await self.admin.catalogues.read(who.instance)
-        raise Unavailable("The catalogue changes too fast to follow", "not_applied")
+        raise Unavailable("The instance changes too fast to follow", "not_applied")
 
     async def _find(self, instance: str, number: str) -> Asked:
         read = decode_number(number)
@@ -103,15 +108,20 @@ class Clients:
             raise BadRequest("Two clients have this number, so none was dropped", number)
         return found[0]
 
-    def _job(self, who: Who, asked: Asked, request_id: str) -> Job:
+    def _job(self, who: Who, asked: Asked, overtaken: int, request_id: str) -> Job:
+        """Make the drop of a client as it was found.
+
+        All drops of it have one id, each its own meaning: of those at once the script does one. To
+        be `overtaken` and find it at the same moment again is to find one that came back.
+        """
         why = f"DELETE clients/{asked.number}"
         decision = Decision(who.user, DROPPED, why, upstream="", subject=asked.host)
         return Job(
             who.index,
             wants=[],
-            dedupe_id=request_id,
+            dedupe_id=f"drop:{asked.number}:{asked.at_ms}:{overtaken}",
             ttl_ms=max(OWN_ID_TTL_MS, self.resend_ms),
-            fingerprint="",
+            fingerprint=request_id,
             echo="",
             host=asked.host,
             flags=DROP,
@@ -120,11 +130,11 @@ class Clients:
 
 
 def _dropped(index: CatalogueIndex, asked: Asked, reply: Reply) -> Dropped:
-    assert reply.outcome is not None  # noqa: S101 - nobody else has this id, so it cannot mismatch
+    assert reply.outcome is not None  # noqa: S101 - it is neither stale nor mismatched
     had = reply.outcome.held
     lines = [index.line[each.line] for each in had]
     return Dropped(
-        _client(index.catalogue.id, asked, had),
+        as_client(index.catalogue.id, asked, had),
         tuple(
             Returned(line.id, line.feature, line.version, each.count)
             for line, each in zip(lines, had, strict=True)
@@ -132,7 +142,8 @@ def _dropped(index: CatalogueIndex, asked: Asked, reply: Reply) -> Dropped:
     )
 
 
-def _client(instance: str, asked: Asked, held: Sequence[Held]) -> Client:
+def as_client(instance: str, asked: Asked, held: Sequence[Held]) -> Client:
+    """Give the client that a host is, by its last request and all that it holds. Pure."""
     lapses_ms = [each.lapses_ms for each in held]
     expires_ms = None if 0 in lapses_ms else max(lapses_ms, default=asked.at_ms)
     return client_of(asked.host, instance, updated_ms=asked.at_ms, expires_ms=expires_ms)

@@ -2,22 +2,25 @@
 
 Decided here: which lines are listed, and which moment an answer is true at: that of the instance's
 last transaction, once it was swept after the request came. So what has lapsed is not counted, and
-every replica says the same. Not decided here: how a line is told (protocols/cmapi_features.py), who
-may ask (admin.py). Source: protocols/cmapi.md 3.3 and 3.4, SEMANTICS 3, 4 and 7.
+every replica says the same. Also that those who want the hosts of an instance walk over them one
+after another. Not decided here: how a line is told (protocols/cmapi_features.py), who may ask
+(admin.py). Source: protocols/cmapi.md 3.3 and 3.4, SEMANTICS 3, 4 and 7.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from gateway.core.calls import Verdict
 from gateway.core.catalogue import CatalogueIndex, period_rule
 from gateway.core.errors import NotFound, Unavailable
-from gateway.core.model import Line
+from gateway.core.model import Held, Line
 from gateway.protocols.cmapi_features import (
     Feature,
     FeatureClient,
@@ -28,22 +31,26 @@ from gateway.protocols.cmapi_features import (
     summaries_of,
 )
 from gateway.service.balance import current_periods
+from gateway.service.clients import as_client
 from gateway.store import reads
 from gateway.store.calls import Job
 from gateway.store.catalogues import Catalogues
+from gateway.store.clients import Asked, Hosts
 from gateway.store.lanes import Lane
 from gateway.store.reads import Served, Standing
 
 READ_TRIES_MAX: Final = 5
-LINES_AT_ONCE_MAX: Final = 1_000  # told before others get their turn: about 5 ms
+WALK_S_MAX: Final = 10.0  # over the hosts of an instance, the wait for its turn included
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,8}")  # an instance has at most 10,000 lines
 
 
 class Clients(NamedTuple):
-    """A page of those who have something of a line; `more`: there is a page after it."""
+    """A page of those who have something of a line, made as they are taken. `after` is the id that
+    the next page begins after; None: this is the last one.
+    """
 
-    elements: list[FeatureClient]
-    more: bool
+    elements: Iterator[FeatureClient]
+    after: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +63,18 @@ class Features:
 
     catalogues: Catalogues
     lane: Lane
+    _turns: WeakValueDictionary[str, asyncio.Lock] = field(
+        default_factory=WeakValueDictionary, init=False, repr=False
+    )  # by instance, of those that are under way or wait
 
-    async def listed(self, index: CatalogueIndex, *, active_only: bool) -> list[Feature]:
-        """List the lines in the order of their numbers; expired ones too unless `active_only`."""
+    async def listed(self, index: CatalogueIndex, *, active_only: bool) -> Iterator[Feature]:
+        """List the lines in the order of their numbers; expired ones too unless `active_only`.
+
+        They are made as they are taken.
+        """
         view = await self._view(index)
         lines = sorted(view.active() if active_only else view.lines(), key=lambda line: line.number)
-        found: list[Feature] = []
-        for start in range(0, len(lines), LINES_AT_ONCE_MAX):
-            found += map(view.feature, lines[start : start + LINES_AT_ONCE_MAX])
-            await asyncio.sleep(0)
-        return found
+        return map(view.feature, lines)
 
     async def one(self, index: CatalogueIndex, number: str) -> Feature:
         """Give the line of a number. Raises NotFound."""
@@ -82,6 +91,10 @@ class Features:
 
         That is what they hold of it, or what of their consumption can still be undone; elements in
         the order of their ids. Raises NotFound.
+
+        Each page is a walk over all hosts of the instance, so a listing costs their number times
+        that of its pages. One walk at a time is under way per instance and process, others wait
+        their turn; after WALK_S_MAX in all it ends in Unavailable, "not_applied".
         """
         view = await self._view(index)
         line = view.line(number)
@@ -89,35 +102,45 @@ class Features:
         found = await self._served(view, line, page.after, page.limit + 1)
         shown = found[: page.limit]
         instance = view.index.catalogue.id
-        keys = self.catalogues.keys(instance)
         hosts = [each.host for _, each in shown]
-        seen = await reads.read_last_seen(self.catalogues.client, keys, hosts)
-        elements = [
-            served_of(
-                line,
-                each.host,
-                instance,
-                each.units,
-                updated_ms=seen.get(each.host, view.at_ms),  # dropped since: it was here till now
-                expires_ms=each.lapses_ms or None,
-            )
-            for _, each in shown
-        ]
-        return Clients(elements, len(found) > page.limit)
+        client, keys = self.catalogues.client, self.catalogues.keys(instance)
+        seen = await reads.read_last_seen(client, keys, hosts)
+        held = await Hosts(client, self.catalogues.partitions).held(instance, hosts)
+
+        def element(each: Served, holds: list[Held]) -> FeatureClient:
+            # One that was dropped since has no last request: what can be undone is left of it.
+            asked = Asked(seen.get(each.host, each.last_ms), each.host)
+            return served_of(line, each.host, each.units, as_client(instance, asked, holds))
+
+        elements = (element(each, holds) for (_, each), holds in zip(shown, held, strict=True))
+        return Clients(elements, shown[-1][0] if len(found) > page.limit else None)
 
     async def _served(
         self, view: _View, line: Line, after: int, most: int
     ) -> list[tuple[int, Served]]:
-        client, keys = self.catalogues.client, self.catalogues.keys(view.index.catalogue.id)
-        if line.model.reusable:
-            return await reads.read_holders(
-                client, keys, line.id, after=after, most=most, now_ms=view.at_ms
-            )
-        if not line.undo_ms:
+        if not line.model.reusable and not line.undo_ms:
             return []
-        return await reads.read_undoable(
-            client, keys, line.id, line.undo_ms, after=after, most=most, now_ms=view.at_ms
-        )
+        client, keys = self.catalogues.client, self.catalogues.keys(view.index.catalogue.id)
+        async with self._turn(view.index.catalogue.id) as until_s:
+            bounds = reads.Bounds(after, most, view.at_ms, until_s)
+            if line.model.reusable:
+                return await reads.read_holders(client, keys, line.id, bounds)
+            return await reads.read_undoable(client, keys, line.id, line.undo_ms, bounds)
+
+    @asynccontextmanager
+    async def _turn(self, instance: str) -> AsyncIterator[float]:
+        """Wait to be the only one that walks over an instance's hosts; say until when it may."""
+        until_s = asyncio.get_running_loop().time() + WALK_S_MAX
+        turn = self._turns.setdefault(instance, asyncio.Lock())
+        try:
+            async with asyncio.timeout_at(until_s):
+                await turn.acquire()
+        except TimeoutError:
+            raise Unavailable("Too many walk over the hosts", "not_applied") from None
+        try:
+            yield until_s
+        finally:
+            turn.release()
 
     async def _view(self, index: CatalogueIndex) -> _View:
         """Have the instance swept, and read how it stands after that, by the same catalogue."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import structlog
 from msgspec.structs import replace
 
+from gateway.core.errors import Unavailable
 from gateway.core.model import Catalogue, Role
 from gateway.protocols.cmapi_server import Policies, changed_names, decode_change, policies_of
 from gateway.service.admin import Admin
@@ -43,12 +44,19 @@ class InstancePolicies:
 
         def edit(current: Catalogue) -> Catalogue:
             new = replace(current, **changes)
-            changed[:] = changed_names(current, new)
+            # A further try may find done what the one before it wrote without hearing so.
+            changed[:] = changed_names(current, new) or changed
             return new
 
-        written = await self.admin.change(who, edit)
+        told = {"instance": who.instance, "user": who.user, "policies": changed}
+        try:
+            written = await self.admin.change(who, edit)
+        except Unavailable as error:
+            if changed and error.outcome != "not_applied":
+                _log.warning("policies_perhaps_changed", **told, outcome=error.outcome)
+            raise
         if changed:
-            _log.info("policies_changed", instance=who.instance, user=who.user, policies=changed)
+            _log.info("policies_changed", **told)
         return self._of(written)
 
     def _of(self, catalogue: Catalogue) -> Policies:

@@ -23,7 +23,7 @@ from gateway.core.catalogue import CatalogueIndex
 from gateway.core.decisions import Decision
 from gateway.core.errors import GatewayError, Unavailable
 from gateway.core.model import Catalogue, Line
-from gateway.store.durable import Durable
+from gateway.store.durable import Durable, answered
 from gateway.store.keys import META, InstanceKeys, PartitionKeys
 from gateway.store.scripts import Scripts
 
@@ -177,8 +177,9 @@ class Catalogues:
             )
         if reply < 0:
             raise _overtaken(catalogue.id, -reply - 1)
-        if catalogue.default:
-            await self.client.hset(META, "default", catalogue.id)
+        if catalogue.default and not old.default:
+            # Only who becomes the default one says so: another may have become it since.
+            await answered(self.client.hset(META, "default", catalogue.id))
         await self.finish_cut(catalogue.id)
         written = msgspec.structs.replace(catalogue, version=int(reply))
         self._cache.pop(catalogue.id, None)
@@ -193,7 +194,7 @@ class Catalogues:
         keys = self.keys(instance)
         cursor, version = b"0", b""
         for _ in range(CUT_STEPS_MAX):
-            cursor, version = await _answered(
+            cursor, version = await answered(
                 self.scripts.cut.run(
                     self.client,
                     [keys.cat, keys.holds, keys.lapse, keys.due],

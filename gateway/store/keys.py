@@ -113,7 +113,7 @@ class InstanceKeys:
         return f"gw:{self.tag}:e:{dedupe_id}"
 
     def logins(self, user: str) -> str:
-        """STRING with PX: how many log-ins of this name failed or are under way."""
+        """STRING with PX: how many log-ins of this name failed."""
         return f"gw:{self.tag}:l:" + _digest(f"{self.instance}\x1f{user}")
 
     def block(self, upstreams: list[str], months: list[int]) -> list[str]:
@@ -134,9 +134,16 @@ class InstanceKeys:
 
 
 def address_logins(address: str, partitions: int) -> str:
-    """STRING with PX: how many log-ins from this address failed or are under way, at any
-    instance; hence in the address's own partition."""
+    """STRING with PX: how many log-ins from this address failed, at any instance; hence in the
+    address's own partition."""
     return f"gw:{tag(partition_of(address, partitions))}:l:{_digest(address)}"
+
+
+def logins_under_way(logins: str) -> str:
+    """ZSET with PX, id of an attempt by when it lapses: the log-ins under way beside a count of
+    those that failed.
+    """
+    return f"{logins}:u"
 
 
 def _digest(name: str) -> str:

@@ -1,8 +1,9 @@
 """A store opened for use: the client, the catalogues and the lane over one server.
 
 Decided here: the order of opening (reach, examine, settle the layout) and of closing (lane first,
-so that what was sent is answered; the embedded server last). Not decided here: which store, which
-is configuration. Source: DESIGN 3, RELIABILITY 2.
+so that what was sent is answered; the embedded server last), and that the embedded server is looked
+for while the store is open, so that whoever misses it has it back. Not decided here: which store,
+which is configuration. Source: DESIGN 3, RELIABILITY 2.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,7 @@ EMBEDDED: Final = "embedded"
 # What waiting does not mend: a password or a certificate that is not taken.
 _LASTING: Final = re.compile("auth|certificate|password", re.IGNORECASE)
 REACH_S: Final = 10.0  # how long opening waits for a store that is away or loading
+LOOK_S: Final = 1.0  # between looks whether the embedded server still answers
 
 
 @dataclass
@@ -105,7 +107,31 @@ async def open_store(
         )
         stack.push_async_callback(lane.close)
         catalogues = Catalogues(client, scripts, partitions, strength.fsync_each_call)
-        yield Store(client, scripts, catalogues, lane, strength, partitions, ack, embedded)
+        store = Store(client, scripts, catalogues, lane, strength, partitions, ack, embedded)
+        if embedded is not None:
+            # Ends before all else: what is about to be closed must not be started again.
+            await stack.enter_async_context(_kept_up(store))
+        yield store
+
+
+@asynccontextmanager
+async def _kept_up(store: Store) -> AsyncIterator[None]:
+    """Have the embedded server back within about a second of its end, also where no request
+    reaches the lane: what reads a catalogue first would miss it for ever.
+    """
+
+    async def look() -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with suppress(Exception):  # it is tried again at the next look
+                await store.reachable()
+
+    looking = asyncio.create_task(look())
+    try:
+        yield
+    finally:
+        looking.cancel()
+        await asyncio.wait([looking])
 
 
 async def _reach(client: Redis, ack: str, partitions: int, *, allow_weaker: bool) -> Strength:

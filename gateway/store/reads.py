@@ -1,15 +1,20 @@
 """What the reads of features find in the store: used units, and the hosts behind them.
 
 Decided here: what is read together, so that it was true at one moment, and how hosts are walked
-over with no more of them in memory than a page has. Not decided here: which lines and periods are
-looked at (service/features.py), who writes what is read (the Lua files). Source: DESIGN 4.
+over with no more of them in memory than a page has, in steps that hold neither the store nor the
+loop for more than some milliseconds. Not decided here: which lines and periods are looked at and
+how many walk at once (service/features.py), who writes what is read (the Lua files).
+Source: DESIGN 4.
 """
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappush, heapreplace
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -17,13 +22,13 @@ from redis.asyncio import Redis
 
 from gateway.core.errors import Unavailable
 from gateway.core.model import Held
-from gateway.core.numbers import NUMBER_MAX, served_number
+from gateway.core.numbers import served_number
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
 
-STEP_HOSTS: Final = 1_000  # asked for in one step of a walk; a small hash comes whole
-STEPS_MAX: Final = 100_000  # of one walk: a hundred million hosts
-
+STEP_HOSTS: Final = 250  # asked for in one step of a walk, about 1 ms; a small hash comes whole
+STEPS_MAX: Final = 400_000  # of one walk: a hundred million hosts
+PART_HOSTS: Final = 1_000  # whose last requests are asked for at once
 
 # An entry of `holds` has the line's model after these members.
 _decode_holds: Final = msgspec.msgpack.Decoder(list[Held]).decode
@@ -52,11 +57,25 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a host, in canonical form, has of a line; `lapses_ms` 0: it does not lapse."""
+    """What a host, in canonical form, has of a line. `last_ms`: when it last consumed of it, or for
+    what is held the moment of the read.
+    """
 
     host: str
     units: int
-    lapses_ms: int = 0
+    last_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a walk gives and when it ends: the `most` hosts with the lowest numbers above `after`,
+    as they stand at `now_ms`, not after `until_s` of the loop's clock.
+    """
+
+    after: int
+    most: int
+    now_ms: int
+    until_s: float
 
 
 async def read_standing(client: Redis, keys: InstanceKeys) -> Standing:
@@ -73,57 +92,57 @@ async def read_standing(client: Redis, keys: InstanceKeys) -> Standing:
 
 
 async def read_holders(
-    client: Redis, keys: InstanceKeys, line: str, *, after: int, most: int, now_ms: int
+    client: Redis, keys: InstanceKeys, line: str, bounds: Bounds
 ) -> list[tuple[int, Served]]:
-    """Walk over all hosts for those that hold some of a line at `now_ms`.
+    """Walk over all hosts for those that hold some of a line; give them by number, ascending.
 
-    Gives the `most` of them with the lowest numbers above `after`, ascending. Hosts that come or go
-    during the walk may be missed. Raises Unavailable.
+    Hosts that come or go during the walk may be missed. Raises Unavailable, also when it takes too
+    long.
     """
+    now_ms = bounds.now_ms
 
     def held(host: bytes, packed: bytes) -> Served | None:
         for hold in _decode_holds(packed):
             if hold.line == line and (not hold.lapses_ms or hold.lapses_ms > now_ms):
-                return Served(host.decode(), hold.count, hold.lapses_ms)
+                return Served(host.decode(), hold.count, now_ms)
         return None
 
-    return await _walk(client, keys.holds, None, held, line, after, most)
+    return await _walk(client, keys.holds, None, held, line, bounds)
 
 
 async def read_undoable(
-    client: Redis,
-    keys: InstanceKeys,
-    line: str,
-    undo_ms: int,
-    *,
-    after: int,
-    most: int,
-    now_ms: int,
+    client: Redis, keys: InstanceKeys, line: str, undo_ms: int, bounds: Bounds
 ) -> list[tuple[int, Served]]:
-    """Walk over all hosts for those whose consumption of a line can still be undone at `now_ms`.
+    """Walk over all hosts for those whose consumption of a line can still be undone.
 
     `undo_ms` is the line's undo interval, its last moment included. Otherwise as `read_holders`.
     """
+    now_ms = bounds.now_ms
     prefix = f"{line}|"
 
     def consumed(name: bytes, packed: bytes) -> Served | None:
-        units = sum(
-            int(units)
+        entries = [
+            (int(last_ms), int(units))
             for _, last_ms, units, _ in _CONSUMED.iter_unpack(packed)
             if now_ms <= last_ms + undo_ms
-        )
-        return Served(name.decode().removeprefix(prefix), units) if units else None
+        ]
+        units = sum(units for _, units in entries)
+        if not units:
+            return None
+        return Served(name.decode().removeprefix(prefix), units, max(entries)[0])
 
     # An id of a line has none of the characters that mean more than themselves in a pattern.
-    return await _walk(client, keys.undo, f"{prefix}*", consumed, line, after, most)
+    return await _walk(client, keys.undo, f"{prefix}*", consumed, line, bounds)
 
 
 async def read_last_seen(client: Redis, keys: InstanceKeys, hosts: Sequence[str]) -> dict[str, int]:
     """Give when each of these hosts asked last; one that was forgotten meanwhile is left out."""
-    if not hosts:
-        return {}
-    found: Any = await answered(client.zmscore(keys.seen, list(hosts)))
-    return {host: int(at_ms) for host, at_ms in zip(hosts, found, strict=True) if at_ms is not None}
+    found: dict[str, int] = {}
+    for start in range(0, len(hosts), PART_HOSTS):
+        part = list(hosts[start : start + PART_HOSTS])
+        scores: Any = await answered(client.zmscore(keys.seen, part))
+        found |= {host: int(ms) for host, ms in zip(part, scores, strict=True) if ms is not None}
+    return found
 
 
 async def _walk(
@@ -132,27 +151,34 @@ async def _walk(
     pattern: str | None,
     read: Callable[[bytes, bytes], Served | None],
     line: str,
-    after: int,
-    most: int,
+    bounds: Bounds,
 ) -> list[tuple[int, Served]]:
-    """Give the `most` lowest of what `read` makes of a hash, by number, ascending."""
-    found: dict[str, tuple[int, Served]] = {}  # by host: a walk may come by one twice
-    highest = NUMBER_MAX
+    """Give the lowest of what `read` makes of a hash, by number, ascending."""
+    loop = asyncio.get_running_loop()
+    found: dict[str, Served] = {}  # by host: a walk may come by one twice
+    numbers: list[tuple[int, str]] = []  # a heap of the same hosts, negative: its first is to go
     cursor = 0
     for _ in range(STEPS_MAX):
+        # Between steps, not by cancelling: the client of the store may swallow that.
+        if loop.time() >= bounds.until_s:
+            raise Unavailable("The hosts take too long to walk over", "not_applied")
         step: Any = client.hscan(key, cursor, match=pattern, count=STEP_HOSTS)
         cursor, fields = await answered(step)
         for each in (read(*field) for field in fields.items()):
-            if each is None:
+            if each is None or each.host in found:
                 continue
             number = served_number(line, each.host)
-            if after < number <= highest:
-                found[each.host] = (number, each)
-        # Not cut each time: two pages in memory are as good as one, and sorting has its price.
-        if len(found) >= 2 * most or not cursor:
-            lowest = sorted(found.values(), key=lambda pair: (pair[0], pair[1].host))[:most]
-            if not cursor:
-                return lowest
-            highest = lowest[-1][0]
-            found = {each.host: (number, each) for number, each in lowest}
+            if number <= bounds.after:
+                continue
+            if len(found) < bounds.most:
+                heappush(numbers, (-number, each.host))
+            elif number < -numbers[0][0]:
+                del found[heapreplace(numbers, (-number, each.host))[1]]
+            else:
+                continue
+            found[each.host] = each
+        if not cursor:
+            numbers.sort(key=itemgetter(0), reverse=True)
+            return [(-negative, found[host]) for negative, host in numbers]
+        await asyncio.sleep(0)
     raise Unavailable("There are more hosts than can be walked over", "not_applied")

@@ -93,7 +93,7 @@ class Scripts:
         self.aside = Script("aside", clock, outbox, read_lua("aside"))
         self.decide = Script("decide", read_lua("note"), outbox, read_lua("decide"))
         self.clean = Script("clean", read_lua("clean"))
-        self.logins = Script("logins", read_lua("logins"))
+        self.logins = Script("logins", clock, read_lua("logins"))
 
 
 def refused(error: RedisError) -> bool:

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope
 
 from gateway.protocols.cmapi_clients import encode_clients, encode_dropped, next_link
 from gateway.service.clients import Clients
+from gateway.web.arrays import array
 from gateway.web.bodies import Headers
 from gateway.web.cmapi import BASE, instance_of, readable
 from gateway.web.endpoints import JSON, Answered, Endpoint
@@ -40,7 +41,7 @@ class _Answers:
         headers = [JSON]
         if page.after is not None:
             headers.append((b"link", next_link(page.limit, page.after).encode()))
-        return 200, headers, encode_clients(page.clients)
+        return 200, headers, await array(page.clients, encode_clients)
 
     async def drop(self, scope: Scope, receive: Receive, request_id: str) -> Answered:
         dropped = await self.clients.drop(

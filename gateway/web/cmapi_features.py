@@ -16,6 +16,7 @@ from gateway.core.model import Role
 from gateway.protocols import cmapi_features as wire
 from gateway.service.admin import Admin
 from gateway.service.features import Features
+from gateway.web.arrays import array
 from gateway.web.bodies import Headers
 from gateway.web.cmapi import instance_of, readable
 from gateway.web.endpoints import JSON, Answered, Endpoint
@@ -41,7 +42,7 @@ class _Answers:
         index = await self._let_in(scope)
         active_only = wire.decode_active_only(scope["query_string"])
         found = await self.features.listed(index, active_only=active_only)
-        return 200, [JSON], wire.encode(found)
+        return 200, [JSON], await array(found, wire.encode)
 
     async def one(self, scope: Scope, receive: Receive, request_id: str) -> Answered:
         index = await self._let_in(scope)
@@ -57,10 +58,9 @@ class _Answers:
         page = wire.decode_page(scope["query_string"])
         found = await self.features.clients(index, scope["path_params"]["number"], page)
         headers = [JSON]
-        if found.more:
-            link = wire.next_link(page, found.elements[-1].id)
-            headers.append((b"link", link.encode()))
-        return 200, headers, wire.encode(found.elements)
+        if found.after is not None:
+            headers.append((b"link", wire.next_link(page, found.after).encode()))
+        return 200, headers, await array(found.elements, wire.encode)
 
     async def _let_in(self, scope: Scope) -> CatalogueIndex:
         authorization = Headers(scope).authorization

@@ -90,6 +90,7 @@ def test_one_password_twice_is_kept_as_two_hashes_and_never_shown(var: Path) -> 
     assert not any(each in told for each in hashes)
 
 
+@pytest.mark.slow
 def test_a_user_is_replaced_only_when_asked_to_and_is_then_another(var: Path) -> None:
     add(var, "I", "ann")
     (before,) = catalogue(var).users
@@ -103,6 +104,16 @@ def test_a_user_is_replaced_only_when_asked_to_and_is_then_another(var: Path) ->
     assert verify_password(after.password_hash, b"another one")
     # Sessions of this very second are of the former one.
     assert int(time.time()) - 60 < before.since_s <= after.since_s <= time.time() + 1
+
+
+def test_a_machine_whose_clock_is_behind_ends_former_sessions_all_the_same(
+    var: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_s = int(time.time())
+    monkeypatch.setattr("gateway.cli.users.time.time", lambda: begun_s - 3600.0)
+    assert add(var, "I", "ann").exit_code == 0
+    (user,) = catalogue(var).users
+    assert user.since_s > begun_s
 
 
 def test_apply_leaves_users_alone(var: Path) -> None:
@@ -165,6 +176,7 @@ def test_help_shows_an_example(command: tuple[str, ...]) -> None:
     assert "cmapi-gateway users " in result.stdout
 
 
+@pytest.mark.slow
 def test_uploaded_keys_are_listed_as_such_and_make_room_once_they_ran_out(var: Path) -> None:
     private = [generate("RS256") for _ in range(5)]
     ders = [public_der(each.public_key()) for each in private]

@@ -111,6 +111,7 @@ def test_a_difference_is_named_and_exits_1(tmp_path: Path) -> None:
     assert not as_json["instances"][0]["lines"][0]["balanced"]
 
 
+@pytest.mark.slow
 def test_a_carried_negative_is_marked_and_told_in_json(tmp_path: Path) -> None:
     store_with(tmp_path, {"acked|L1": 42, "days|L1": 42, "open|L1|parent": -8} | FORWARDED)
     mark = {"line": "", "host": "", "why": "", "since_ms": 1, "retry_ms": 2, "carried": True}
@@ -139,6 +140,7 @@ def test_a_table_points_to_what_a_person_can_decide(tmp_path: Path, place: str) 
     assert told.stdout.splitlines()[-1] == "conservation: OK"
 
 
+@pytest.mark.slow
 def test_parked_units_without_rows_are_a_difference_of_a_deep_look(tmp_path: Path) -> None:
     store_with(tmp_path, {**BALANCED, "open|L1|parent": 0, "parked|L1|parent": 40})
     assert verify(tmp_path).returncode == 0
@@ -148,6 +150,7 @@ def test_parked_units_without_rows_are_a_difference_of_a_deep_look(tmp_path: Pat
     assert "row by row (and 1 more)" in deep.stdout
 
 
+@pytest.mark.slow
 def test_only_a_deep_look_misses_rows(tmp_path: Path) -> None:
     store_with(tmp_path, BALANCED)
     assert verify(tmp_path).returncode == 0

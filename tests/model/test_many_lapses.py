@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 
 from gateway.core.calls import Reply, Verdict
 from gateway.core.model import AccessRequest, Catalogue, Host, Line, Model, Want
@@ -84,6 +85,7 @@ def test_more_lapses_than_one_call_may_sweep_are_back_before_the_answer(bench: B
     compare(bench, world, twin)
 
 
+@pytest.mark.slow
 def test_one_instances_lapses_keep_the_other_in_order(bench: Bench) -> None:
     world, twin = open_world(bench, "BUSY", "QUIET")
     ask(bench, world, twin, *(request(n, Want("seats", "0", 1)) for n in range(HOSTS)))
@@ -113,6 +115,7 @@ def test_lapses_of_long_ago_are_written_where_they_happened(bench: Bench) -> Non
         assert found[twin.keys.open("two")][f"P|{hour}|STRING:h{days}"] == -5
 
 
+@pytest.mark.slow
 def test_a_background_sweep_reaches_back_too(bench: Bench) -> None:
     """More than one call's worth, of months ago, and nobody asks."""
     world, twin = open_world(bench, "ASLEEP")

@@ -63,6 +63,9 @@ def test_every_client_is_what_its_own_type_says() -> None:
 def test_a_page_has_a_default_and_bounds() -> None:
     assert decode_asking(b"") == Asking(CLIENTS_DEFAULT, None)
     assert decode_asking(b"limit=1&x=y&x=z") == Asking(1, None)
+    for nothing in (b"&", b"x", b"=", b"=x", b"&&x&", b"x="):
+        assert decode_asking(nothing) == Asking(CLIENTS_DEFAULT, None)
+        assert decode_asking(b"limit=1&" + nothing) == Asking(1, None)
     asked = f"limit={CLIENTS_MAX}&after={ASKED_MS}-7".encode()
     assert decode_asking(asked) == Asking(CLIENTS_MAX, (ASKED_MS, 7))
 
@@ -85,13 +88,14 @@ def test_a_page_has_a_default_and_bounds() -> None:
         (b"after=1-2-3", "after"),
         (b"after=1-2%0A", "after"),
         (b"after=1-" + b"9" * 17, "after"),
-        (b"limit", "query"),
+        (b"limit", "limit"),
+        (b"after&limit=1", "after"),
         (b"x=%FF", "query"),
         (b"\xff=1", "query"),
         (b"x=" + b"y" * 3_000, "query"),
         (b"&".join(b"x%d=1" % number for number in range(17)), "query"),
     ],
-    ids=range(20),
+    ids=range(21),
 )
 def test_a_query_that_asks_for_no_page_is_refused_by_name(query: bytes, member: str) -> None:
     with pytest.raises(BadRequest) as refused:

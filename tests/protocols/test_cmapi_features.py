@@ -18,6 +18,7 @@ from gateway.core.importing import import_features
 from gateway.core.model import UNITS_MAX, Catalogue, Line, Model
 from gateway.core.periods import DATE_MAX, expires_ms, starts_ms, zone
 from gateway.core.provisioning import next_catalogue, read_provisioning
+from gateway.protocols.cmapi_clients import client_of, encode_clients
 from gateway.protocols.cmapi_features import (
     Feature,
     FeatureClient,
@@ -173,14 +174,14 @@ def test_what_is_read_can_be_imported_as_the_same_lines() -> None:
 
 
 def test_what_a_host_has_is_the_documented_element() -> None:
-    made = served_of(LINE, "STRING:plant-7", "GW", 42, updated_ms=BEGAN, expires_ms=None)
+    host = "STRING:plant-7"
+    client = client_of(host, "GW", updated_ms=BEGAN, expires_ms=None)
+    made = served_of(LINE, host, 42, client)
     said = json.loads(encode([made]))[0]
     assert list(said) == ["id", "useCount", "usageKind", "reservedCount", "client"]
     assert (said["useCount"], said["usageKind"], said["reservedCount"]) == (42, "METERED", 0)
-    assert said["client"]["hostid"] == {"hostidType": "STRING", "hostidValue": "plant-7"}
-    assert said["client"]["updateTime"] == "2026-01-01T00:00:00.000Z"
-    assert said["client"]["expiry"] == "permanent"
-    other = served_of(SEATS, "STRING:plant-8", "GW", 1, updated_ms=BEGAN, expires_ms=BEGAN)
+    assert said["client"] == json.loads(encode_clients([client]))[0]
+    other = served_of(SEATS, "STRING:plant-8", 1, client)
     assert other.usage_kind == "CONCURRENT"
     assert other.id != made.id
 
@@ -236,6 +237,9 @@ def test_totals_without_limit_are_the_largest_exact_integer() -> None:
         (b"activeOnly=false", False),
         (b"activeOnly=true", True),
         (b"x=1&activeOnly=true&x=2", True),
+        (b"activeOnly=true&", True),
+        (b"&x&activeOnly=true", True),
+        (b"x", False),
     ],
 )
 def test_active_only_is_false_unless_said(query: bytes, expected: bool) -> None:
@@ -244,7 +248,13 @@ def test_active_only_is_false_unless_said(query: bytes, expected: bool) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    [b"activeOnly=1", b"activeOnly=", b"activeOnly=TRUE", b"activeOnly=true&activeOnly=true"],
+    [
+        b"activeOnly=1",
+        b"activeOnly=",
+        b"activeOnly",
+        b"activeOnly=TRUE",
+        b"activeOnly=true&activeOnly=true",
+    ],
 )
 def test_active_only_is_true_or_false_and_once(query: bytes) -> None:
     with pytest.raises(BadRequest) as refused:
@@ -265,6 +275,7 @@ def test_a_page_has_a_default_and_bounds() -> None:
         (b"limit=-1", "limit"),
         (b"limit=1.5", "limit"),
         (b"limit=", "limit"),
+        (b"limit", "limit"),
         ("limit=٣".encode(), "query"),
         (b"limit=%D9%A3", "limit"),
         (b"limit=5&limit=5", "limit"),

@@ -19,7 +19,7 @@ from gateway.core.sessions import SessionKey
 from gateway.service.admin import Admin, Hashing
 from gateway.store.catalogues import Catalogues
 from gateway.store.keys import address_logins
-from gateway.store.logins import Logins
+from gateway.store.logins import Logins, under_way
 from gateway.store.opening import Store, open_store
 from gateway.store.signing import session_key
 
@@ -85,12 +85,20 @@ class House:
         key = address_logins(self.address, self.store.partitions)
         return int(await self.store.client.get(key) or 0)
 
+    async def under_way(self) -> tuple[int, int]:
+        """Count the attempts under way: ann's, and those from this test's address."""
+        keys = self.admin.catalogues.keys(self.instance)
+        address = address_logins(self.address, self.store.partitions)
+        client = self.store.client
+        of_ann = await client.zcard(under_way(keys.logins("ann")))
+        return int(of_ann), int(await client.zcard(under_way(address)))
+
     async def forget(self) -> None:
         """Let the windows of this test end now."""
         keys = self.admin.catalogues.keys(self.instance)
-        key = address_logins(self.address, self.store.partitions)
-        await self.store.client.delete(keys.logins("ann"))
-        await self.store.client.delete(key)
+        address = address_logins(self.address, self.store.partitions)
+        for key in (keys.logins("ann"), address):
+            await self.store.client.delete(key, under_way(key))
 
 
 def ann(*roles: str, since_s: int = 0, password_hash: str = HASH) -> User:

@@ -8,14 +8,20 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from redis.exceptions import ConnectionError as StoreConnectionError
+from structlog.testing import CapturingLogger
 
 from gateway.core.errors import (
     Forbidden,
     InvalidInput,
     Unauthorized,
+    Unavailable,
 )
-from gateway.core.model import Role
+from gateway.core.model import Catalogue, Role, User
 from gateway.core.sessions import Session, SessionKey, issue_session
+from gateway.service import policies as policies_module
+from gateway.service.policies import InstancePolicies
+from gateway.store.catalogues import CatalogueConflict
 from gateway.store.keys import META
 from gateway.store.signing import session_key
 from tests.service.houses import (
@@ -131,6 +137,120 @@ def test_what_does_not_exist_takes_the_same_looks_at_the_store(at: At) -> None:
             looks.clear()
             await refused(house.admin.admin(named, None, Role.READ))
             assert looks == [named]
+
+    at(story)
+
+
+# Changes --------------------------------------------------------------------------------------
+
+HOURS_2 = b'{"licensing.borrowInterval":"2h"}'
+
+
+@pytest.mark.parametrize(
+    ("users", "error"),
+    [
+        ((), Unauthorized),
+        ((ann("ROLE_ADMIN", since_s=int(NOW_S) + 1),), Unauthorized),
+        ((ann("ROLE_READ"),), Forbidden),
+    ],
+    ids=["removed", "another password", "lost the role"],
+)
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_who_may_no_longer_changes_nothing_however_late_that_is_known(
+    at: At, users: tuple[User, ...], error: type[Exception], overtaken: bool
+) -> None:
+    async def story(house: House) -> None:
+        await house.put(ann("ROLE_ADMIN"))
+        who = await house.enter(await house.login(), Role.ADMIN)
+        catalogues = house.admin.catalogues
+        real, tries = catalogues.put, 0
+
+        async def late(*asked: Any) -> Catalogue:
+            nonlocal tries
+            tries += 1
+            await house.put(*users)
+            return await real(*asked)
+
+        if overtaken:
+            catalogues.put = late  # type: ignore[method-assign]
+        else:
+            await house.put(*users)
+        raised = await refused(
+            house.admin.change(who, lambda current: replace(current, name="changed"))
+        )
+        found = await house.store.catalogues.read(house.instance)
+        assert found is not None
+        assert (type(raised), tries) == (error, int(overtaken))
+        assert (found.catalogue.name, found.catalogue.users) == ("", users)
+
+    at(story)
+
+
+@pytest.mark.parametrize("how", ["a further try", "unknown", "not_applied"])
+def test_a_change_whose_reply_is_lost_is_in_the_log(
+    at: At, monkeypatch: pytest.MonkeyPatch, how: Any
+) -> None:
+    monkeypatch.setattr(policies_module, "_log", log := CapturingLogger())
+
+    async def story(house: House) -> None:
+        await house.put(ann("ROLE_ADMIN"))
+        header = f"Bearer {await house.login()}"
+        catalogues = house.admin.catalogues
+        real, tries = catalogues.put, 0
+
+        async def lost(*asked: Any) -> Catalogue:
+            nonlocal tries
+            tries += 1
+            if how != "not_applied":
+                await real(*asked)
+            raise CatalogueConflict("") if how == "a further try" else Unavailable("", how)
+
+        catalogues.put = lost  # type: ignore[method-assign]
+        change = InstancePolicies(house.admin).change(house.instance, header, HOURS_2)
+        told = {"instance": house.instance, "user": "ann", "policies": ["licensing.borrowInterval"]}
+        if how == "a further try":
+            assert (await change).borrow_interval == "2h"
+            expected = [("policies_changed", told)]
+        else:
+            assert type(await refused(change)) is Unavailable
+            expected = [("policies_perhaps_changed", told | {"outcome": how})]
+        assert tries == 1
+        lines = [(*line.args, line.kwargs) for line in log.calls]
+        assert lines == ([] if how == "not_applied" else expected)
+
+    at(story)
+
+
+def test_a_change_of_the_default_instance_takes_the_sign_back_from_nobody(at: At) -> None:
+    async def story(house: House) -> None:
+        await house.put(ann("ROLE_ADMIN"), default=True)
+        header = f"Bearer {await house.login()}"
+        client = house.store.client
+        try:
+            await client.hset(META, "default", "ANOTHER")  # as one who moves it does first
+            await InstancePolicies(house.admin).change(house.instance, header, HOURS_2)
+            assert await client.hget(META, "default") == b"ANOTHER"
+        finally:
+            await house.put(ann(), default=False)
+            await client.hdel(META, "default")
+
+    at(story)
+
+
+def test_a_sign_that_cannot_be_written_is_an_unavailable_store(
+    at: At, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> int:
+        raise StoreConnectionError("gone")
+
+    async def story(house: House) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(house.store.client, "hset", away)
+            error = await refused(house.put(ann(), default=True))
+        assert isinstance(error, Unavailable)
+        assert error.outcome == "unknown"
+        assert await house.store.client.hget(META, "default") is None
+        await house.put(ann(), default=False)
 
     at(story)
 

@@ -114,6 +114,7 @@ def test_after_the_owner_closed_another_takes_over_with_the_data(open_store: Ope
     assert second.owned
 
 
+@pytest.mark.slow
 def test_many_starters_at_once_make_one_server(
     start_starter: Callable[..., subprocess.Popen[str]],
 ) -> None:
@@ -162,6 +163,7 @@ def test_it_ends_with_a_killed_owner_and_another_finds_the_data(
     assert store.owned
 
 
+@pytest.mark.slow
 def test_an_owner_killed_while_it_starts_the_server_leaves_none(
     open_store: Open, start_starter: Callable[..., subprocess.Popen[str]], tmp_path: Path
 ) -> None:

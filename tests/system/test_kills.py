@@ -119,7 +119,7 @@ def test_kill_between_script_and_answer_counts_once_when_retried(
         store.close()
 
 
-@pytest.mark.parametrize("ack", ["written", "local"])
+@pytest.mark.parametrize("ack", ["written", pytest.param("local", marks=pytest.mark.slow)])
 def test_kill_of_gateway_and_store_keeps_every_acknowledged_count(
     tmp_path: Path, processes: Processes, token: str, ack: str
 ) -> None:

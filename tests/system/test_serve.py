@@ -83,6 +83,7 @@ def test_a_request_in_flight_at_the_stop_is_answered(processes: Processes) -> No
     assert gateway.exit_code() == 0
 
 
+@pytest.mark.slow
 def test_a_half_sent_body_does_not_hold_up_the_stop(processes: Processes) -> None:
     gateway = processes.serve()
     with gateway.connect() as client:
@@ -103,6 +104,7 @@ def test_the_store_ends_with_an_orderly_stop(processes: Processes) -> None:
     assert has_ended(store)
 
 
+@pytest.mark.slow
 def test_clients_that_fall_silent_are_cut_off(processes: Processes) -> None:
     gateway = processes.serve(GATEWAY_SERVER__HEADER_TIMEOUT_S="1")
     clients = [gateway.connect(timeout_s=5) for _ in range(3)]
@@ -137,6 +139,7 @@ def test_workers_serve_and_stop_together(processes: Processes) -> None:
     assert all(has_ended(pid) for pid in workers)
 
 
+@pytest.mark.slow
 def test_no_orphan_answers_after_the_parent_was_killed(processes: Processes) -> None:
     gateway = processes.serve("--workers", "2")
     workers, store = gateway.workers(), gateway.store_pid()
@@ -162,6 +165,7 @@ def test_a_killed_worker_is_replaced_and_service_goes_on(processes: Processes) -
     assert '"worker died"' in gateway.log
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_one_orderly_stop_for_all_workers(processes: Processes) -> None:
     gateway = processes.serve("--workers", "2")
     with gateway.connect() as client:

@@ -152,6 +152,7 @@ def test_the_short_form_tells_of_the_default_instance_and_its_link_stays_short(
         ("?limit=0", "limit"),
         ("?limit=10001", "limit"),
         ("?limit=all", "limit"),
+        ("?limit", "limit"),
         ("?after=h1", "after"),
         ("?after=1-2&after=1-2", "after"),
         ("?%FF=%FF", "query"),

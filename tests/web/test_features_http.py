@@ -188,12 +188,19 @@ def test_a_catalogue_that_comes_while_it_is_read_is_read_again(
 
 def test_a_query_that_says_nothing_known_is_refused(served: Served) -> None:
     async def story(reader: Reader) -> None:
-        for query in ("activeOnly=1", "activeOnly=", "activeOnly=true&activeOnly=true"):
+        for query in (
+            "activeOnly=1",
+            "activeOnly=",
+            "activeOnly",
+            "activeOnly=true&activeOnly=true",
+        ):
             refused(await reader.get(f"features?{query}"), 400, "badRequest")
         for query in ("limit=0", "limit=10001", "limit=x", "after=x", "after=-1"):
             refused(await reader.get(f"features/3/clients?{query}"), 400, "badRequest")
         for path in PATHS:
-            assert (await reader.get(f"{path}?other=1&other=2")).status_code == 200
+            for query in ("other=1&other=2", "other", "&", "other=&&"):
+                assert (await reader.get(f"{path}?{query}")).status_code == 200
+        assert len(await reader.read("features?activeOnly=true&")) == 5
 
     reading(served, story)
 
