@@ -55,7 +55,7 @@ from gateway.web import (
     ops,
 )
 from gateway.web.app import make_app
-from gateway.web.bodies import Limits
+from gateway.web.bodies import LargeBodies, Limits
 from gateway.web.lifecycle import Lifecycle
 
 
@@ -261,7 +261,7 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
     return make_app(
         [
             *cmapi.routes(access, limits),
-            *cmapi_batch.routes(batch, batch_limits),
+            *cmapi_batch.routes(batch, batch_limits, LargeBodies()),
             *cmapi_admin.routes(admin, limits),
             *cmapi_features.routes(admin, Features(store.catalogues, store.lane)),
             *cmapi_clients.routes(clients),

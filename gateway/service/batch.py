@@ -1,16 +1,19 @@
-"""The story of a batch: authenticate once, read every line, submit all at once, answer every line.
+"""The story of a batch: authenticate once, read every line, submit window by window, answer all.
 
-Decided here: that nothing is submitted before every line is read, in which order lines are applied
-when the catalogue moves, and whose an error is: the whole batch's as long as the store has answered
-no line of it, from then on that of the lines which wait. Not decided here: what a single request
-comes to (access.py), what a line is (protocols/cmapi_batch.py). Source: INTERFACE 4, SEMANTICS 9.
+Decided here: that nothing is submitted before every line is read, how much of a batch the store has
+before it at a time, in which order lines are applied when the catalogue moves, and whose an error
+is: the whole batch's as long as the store has answered no line of it, from then on that of the
+lines which wait. Not decided here: what a single request comes to (access.py), what a line is
+(protocols/cmapi_batch.py). Source: INTERFACE 4, SEMANTICS 9.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, TypeVar
 
 import msgspec
@@ -28,7 +31,13 @@ from gateway.protocols.cmapi_batch import (
 )
 from gateway.service.access import CATALOGUE_TRIES_MAX, Access, plain_answer
 from gateway.service.credentials import Caller
+from gateway.store.calls import Job
+from gateway.store.lanes import CONTEXT_WORK, WORK_MAX
 
+# Of a batch's work that is before the store at a time: two full calls, so that who comes meanwhile
+# waits for no more of it. Only the last line of a window may go beyond.
+WINDOW_WORK: Final = 2 * (WORK_MAX - CONTEXT_WORK)
+BATCH_S_MAX: Final = 10.0  # from a batch's arrival until the last window of it is submitted
 # Of work on lines before the event loop sees to others. The lane takes some turns of the loop for
 # a call: slices of 2 ms kept the store waiting half of its time.
 SLICE_S: Final = 0.0005
@@ -59,10 +68,14 @@ class Answers(msgspec.Struct, frozen=True):
 
 @dataclass(slots=True)
 class Batch:
-    """Answers batches, each line of one as `access` would have answered it alone."""
+    """Answers batches, each line of one as `access` would have answered it alone.
+
+    `clock_s` is monotonic.
+    """
 
     access: Access
     line_bytes_max: int = 65_536
+    clock_s: Callable[[], float] = time.monotonic
     # Batches are made ready one after the other: the store works on the first while the next is
     # read. In turns of a slice each, all would be ready late, and at the same time.
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -71,26 +84,36 @@ class Batch:
         """Answer one posted batch.
 
         Raises what SEMANTICS 10 names, in its order, for the whole; nothing is applied then. It is
-        always safe to send the batch again, or any of its lines in another one or alone.
+        always safe to send the batch again, or any of its lines in another one or alone. One that
+        was not finished gets further each time: lines that were applied are only looked up.
         """
+        until_s = self.clock_s() + BATCH_S_MAX
         caller = await self._authenticated(posted)
         work = _Work(self.access, _texts(posted, caller), LineReader(self.line_bytes_max))
         try:
-            for _ in range(CATALOGUE_TRIES_MAX):
-                async with self._turn:
-                    replies = await work.submit(caller)
-                await work.settle(caller, replies)
-                if not work.waiting:
-                    return work.answered()
+            async with self._turn:
+                await work.read()
+                jobs = await work.jobs(caller)
+            tries = 0
+            while work.waiting:
+                if self.clock_s() >= until_s:
+                    raise Unavailable("The batch takes too long; send it again", "not_applied")
+                stale, jobs = await work.apply(caller, jobs)
+                if not stale:
+                    tries = 0
+                    continue
+                tries += 1
+                if tries == CATALOGUE_TRIES_MAX:
+                    raise Unavailable("The catalogue changes too fast to follow", "not_applied")
                 # Read again and judge the credential again: its key may have been revoked.
                 await self.access.credentials.catalogues.read(caller.index.catalogue.id)
                 caller = await self._authenticated(posted)
-            raise Unavailable("The catalogue changes too fast to follow", "not_applied")
+                jobs = await work.jobs(caller)
         except GatewayError as error:
             if not work.begun:
                 raise
             work.give_up(error)
-            return work.answered()
+        return work.answered()
 
     async def _authenticated(self, posted: PostedBatch) -> Caller:
         credentials = self.access.credentials
@@ -112,47 +135,69 @@ class _Work:
         self._answers: list[bytes] = []
         self._unavailable: list[Unavailable] = []
 
-    async def submit(self, caller: Caller) -> list[asyncio.Future[Reply]]:
-        """Read what is not read yet, and submit all lines that wait.
-
-        Raises Unavailable when the lane has no room for all of them; then none was submitted.
-        """
+    async def read(self) -> None:
+        """Read all lines: each is answered now, or waits."""
         async for text in _in_slices(self._texts):
             self._read(text)
         self._texts = []
-        job = self.access.job
-        jobs = [
-            job(caller, request, request.correlation_id, "")
-            async for _, request in _in_slices(self.waiting)
-        ]
-        return self.access.lane.submit_all(jobs)
 
-    async def settle(self, caller: Caller, replies: list[asyncio.Future[Reply]]) -> None:
-        """Answer all lines that wait but for those refused as stale, which wait on.
+    async def jobs(self, caller: Caller, behind: int = 0) -> list[Job]:
+        """Make the jobs of a window: of lines that wait, but for the first `behind` of them."""
+        return [job async for job in _in_slices(self._window(caller, behind))]
 
+    async def apply(self, caller: Caller, jobs: list[Job]) -> tuple[bool, list[Job]]:
+        """Submit a window of the first lines that wait, and answer them.
+
+        Gives whether some were refused as stale, which wait on, and the jobs of the window behind,
+        made while the store works on this one. Raises Unavailable when the lane has no room, and
+        when it did not answer a line: nothing was applied of what waits then.
         Who cancels this ends the waiting only: what was submitted is applied all the same.
         """
-        # The lane sends one call after the other, a call is refused as stale for an instance as a
-        # whole, and a version that was left does not come back. So what is stale is the end of what
-        # was submitted: nothing behind it was applied, and it goes again in its order.
-        submitted, self.waiting = self.waiting, []
+        replies = self.access.lane.submit_all(jobs[: self._window_lines])
         try:
-            async for line, future in _in_slices(zip(submitted, replies, strict=True)):
-                try:
-                    reply = await future
-                    if reply.verdict is Verdict.STALE:
-                        self.waiting.append(line)
-                        continue
-                    self.begun = True
-                    place, request = line
-                    self._answers[place] = _answer(caller, request, reply)
-                except GatewayError as error:
-                    self.begun = True
-                    self._refuse(line, error)
-        except asyncio.CancelledError:
-            for future in replies:
-                future.cancel()  # nobody hears what becomes of it
-            raise
+            ahead = await self.jobs(caller, behind=len(replies))
+            return await self._settle(caller, replies), ahead
+        finally:
+            for reply in replies:  # nobody hears what becomes of those that are still out
+                if not reply.cancel() and not reply.cancelled():
+                    reply.exception()  # asked for, so that asyncio does not miss its being heard
+
+    def _window(self, caller: Caller, behind: int) -> Iterator[Job]:
+        work = 0
+        for _, request in islice(self.waiting, behind, behind + self._window_lines):
+            job = self.access.job(caller, request, request.correlation_id, "")
+            yield job
+            work += job.work
+            if work + job.work > WINDOW_WORK:
+                return  # another one like it would be too much
+
+    @property
+    def _window_lines(self) -> int:
+        """How many lines a window may have now: half of the lane's room is left to others."""
+        return max(1, self.access.lane.room // 2)
+
+    async def _settle(self, caller: Caller, replies: list[asyncio.Future[Reply]]) -> bool:
+        # The lane sends one call after the other, a call is refused as stale for an instance as a
+        # whole, and a version that was left does not come back. So what is stale is the end of the
+        # window: nothing behind it was applied, and it goes again in its order.
+        stale: list[_Waiting] = []
+        unanswered = False
+        async for line, future in _in_slices(zip(self.waiting, replies, strict=False)):
+            try:
+                reply = await future
+                if reply.verdict is Verdict.STALE:
+                    stale.append(line)
+                    continue
+                place, request = line
+                self._answers[place] = _answer(caller, request, reply)
+            except GatewayError as error:
+                unanswered = unanswered or isinstance(error, Unavailable)
+                self._refuse(line, error)
+            self.begun = True
+        self.waiting[: len(replies)] = stale
+        if unanswered:
+            raise Unavailable("The store did not answer an earlier line", "not_applied")
+        return bool(stale)
 
     def give_up(self, error: GatewayError) -> None:
         """Answer all lines that wait with one error."""

@@ -90,6 +90,11 @@ class Lane:
         """Jobs that wait for a place in a call."""
         return len(self._queue)
 
+    @property
+    def room(self) -> int:
+        """Jobs that may be submitted now."""
+        return max(0, self.queue_max - len(self._queue))
+
     def submit(self, job: Job) -> asyncio.Future[Reply]:
         """Queue a job; its reply is DONE, REPLAYED, MISMATCH or STALE.
 

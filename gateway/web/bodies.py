@@ -1,8 +1,9 @@
 """Reading a request's body within its bounds of size and time, and what of its headers matters.
 
 Decided here: 413 as soon as too much is announced or has come, 408 when it does not come in time,
-415 for an encoded body. Written against plain ASGI, so that it is the same under every server.
-Source: SEMANTICS 2.
+415 for an encoded body, 503 when what is under way of large bodies is too much together. Written
+against plain ASGI, so that it is the same under every server.
+Source: SEMANTICS 2 and 10.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from starlette.types import Receive, Scope
+from starlette.types import Message, Receive, Scope
 
-from gateway.core.errors import RequestTimeout, TooLarge, UnsupportedMediaType
+from gateway.core.errors import RequestTimeout, TooLarge, Unavailable, UnsupportedMediaType
 
 JSON = "application/json"
 JOSE = "application/jose"
 NDJSON = "application/x-ndjson"
 OCTETS = "application/octet-stream"
 
-
+SMALL_BYTES_MAX: Final = 64 * 2**10  # of a body that counts against nothing
+LARGE_BYTES_MAX: Final = 64 * 2**20  # of large bodies under way in a process, beyond the small part
 DRAIN_BYTES_MAX: Final = 16 * 2**20  # of a body that was refused, read so that its client hears why
 DRAIN_S: Final = 1.0
 
@@ -133,6 +135,55 @@ async def read_body(receive: Receive, announced_bytes: int, limits: Limits) -> b
         ) from None
     finally:
         timer.cancel()
+
+
+class LargeBodies:
+    """Reads the bodies of a route that may be large, within a bound on what is under way of all.
+
+    Whoever sends may be anybody: a credential is judged only when its body is whole. The first
+    SMALL_BYTES_MAX of each body are free, as they are everywhere.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self, bytes_max: int = LARGE_BYTES_MAX) -> None:
+        self.left = bytes_max
+
+    async def read(self, receive: Receive, announced_bytes: int, limits: Limits) -> bytes:
+        """Read the whole body. Raises what `read_body` raises; Unavailable when there is no place
+        for the next part: a retry helps when others are done.
+        """
+        size = held = 0
+
+        async def counted() -> Message:
+            nonlocal size, held
+            message = await receive()
+            size += len(message.get("body", b""))
+            more = max(0, size - SMALL_BYTES_MAX) - held
+            if more > self.left:
+                raise _NoPlace(message.get("more_body", False))
+            self.left -= more
+            held += more
+            return message
+
+        try:
+            return await read_body(counted, announced_bytes, limits)
+        except _NoPlace as refused:
+            unread = refused.unread
+        finally:
+            self.left += held
+        # What had come is gone by now. The rest is let in first, or the answer would not be heard.
+        if unread:
+            await drain(receive)
+        raise Unavailable("Too many large bodies are being sent", "not_applied")
+
+
+class _NoPlace(Exception):
+    """There is no place for a part of a body; `unread` when more of it is to come."""
+
+    def __init__(self, unread: bool) -> None:
+        super().__init__()
+        self.unread = unread
 
 
 async def drain(receive: Receive) -> None:

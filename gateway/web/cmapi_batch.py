@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope
 
 from gateway.service.batch import Batch, PostedBatch
 from gateway.web import bodies
-from gateway.web.bodies import Headers, Limits, read_body
+from gateway.web.bodies import Headers, LargeBodies, Limits
 from gateway.web.cmapi import BASE, instance_of
 from gateway.web.endpoints import Answered, Endpoint
 
@@ -25,17 +25,22 @@ _NDJSON: Final = (b"content-type", bodies.NDJSON.encode())
 _log = structlog.get_logger("gateway.access")
 
 
-def routes(batch: Batch, limits: Limits) -> list[BaseRoute]:
-    """Give the route of batches; `limits` are those of the whole body."""
-    endpoint = Endpoint("access_requests", partial(_posted, batch, limits))
+def routes(batch: Batch, limits: Limits, large_bodies: LargeBodies) -> list[BaseRoute]:
+    """Give the route of batches; `limits` are those of one whole body, `large_bodies` of all."""
+    endpoint = Endpoint("access_requests", partial(_posted, batch, limits, large_bodies))
     return [Route(f"{BASE}/access_requests", endpoint, methods=["POST"])]
 
 
 async def _posted(
-    batch: Batch, limits: Limits, scope: Scope, receive: Receive, request_id: str
+    batch: Batch,
+    limits: Limits,
+    large_bodies: LargeBodies,
+    scope: Scope,
+    receive: Receive,
+    request_id: str,
 ) -> Answered:
     headers = Headers(scope)
-    body = await read_body(receive, headers.content_length, limits)
+    body = await large_bodies.read(receive, headers.content_length, limits)
     jose = headers.is_jose(bodies.NDJSON)
     posted = PostedBatch(instance_of(scope), body, jose, headers.authorization)
     answers = await batch.serve(posted)

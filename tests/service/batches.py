@@ -6,7 +6,9 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -15,17 +17,20 @@ from gateway.core.calls import Reply, Verdict
 from gateway.core.errors import Unavailable
 from gateway.core.keys import generate
 from gateway.core.model import Outcome
-from gateway.service.access import Access, Signer
-from gateway.service.batch import Answers, Batch, PostedBatch
+from gateway.service.access import Access, Answer, Kind, Posted, Signer
+from gateway.service.batch import WINDOW_WORK, Answers, Batch, PostedBatch
 from gateway.service.credentials import Credentials
 from gateway.store.calls import Job
 from gateway.store.catalogues import Catalogues
 from gateway.store.lanes import Lane
-from gateway.store.opening import Store
+from gateway.store.opening import Store, open_store
 from tests.vectors.credentials import keys_of, token
 from tests.vectors.loader import applied
 
 CAPACITY = 100  # of sessions in DEMO
+WINDOW = WINDOW_WORK // 2  # lines of `sessions`, each a line's worth of work and one candidate
+WIDE_LINES = 60  # of each of the features that a heavy line asks for
+WIDE = tuple(f"wide-{number}" for number in range(8))
 SIGNER = Signer("k", "ES256", generate("ES256"))
 _numbers = itertools.count(1)
 
@@ -37,6 +42,7 @@ class House:
         self.store, self.instance = store, f"BATCH-{next(_numbers)}"
         self.own = Catalogues(store.client, store.scripts, store.partitions)
         self.lane: Any = store.lane
+        self.clock_s: Callable[[], float] = time.monotonic
 
     async def put(self, **changes: Any) -> None:
         found = await self.store.catalogues.read(self.instance)
@@ -46,12 +52,31 @@ class House:
             current = found.catalogue
         await self.store.catalogues.put(replace(current, **changes))
 
+    async def put_sessions(self, count: int) -> None:
+        (line,) = (each for each in applied("DEMO", self.instance).lines if each.id == "sessions")
+        await self.put(lines=(replace(line, count=count, capacity=count),))
+
+    async def put_wide(self) -> None:
+        (line,) = (each for each in applied("DEMO", self.instance).lines if each.id == "sessions")
+        lines = (
+            replace(line, id=f"{name}-{number}", feature=name, number=at * WIDE_LINES + number + 1)
+            for at, name in enumerate(WIDE)
+            for number in range(WIDE_LINES)
+        )
+        await self.put(lines=tuple(lines))
+
     async def serve(self, *lines: dict[str, Any]) -> list[dict[str, Any]]:
         return told(await self.batch().serve(self.posted(*lines)))
 
     def batch(self) -> Batch:
         credentials = Credentials(self.own, time.time)
-        return Batch(Access(credentials, self.lane, SIGNER, time.time))
+        return Batch(Access(credentials, self.lane, SIGNER, time.time), clock_s=self.clock_s)
+
+    async def serve_alone(self, line: dict[str, Any]) -> Answer:
+        access = self.batch().access
+        body = json.dumps(line).encode()
+        posted = Posted(Kind.ACCESS, self.instance, body, False, f"Bearer {token()}")
+        return await access.serve(posted, "r" * 22)
 
     def posted(self, *lines: dict[str, Any]) -> PostedBatch:
         return PostedBatch(self.instance, ndjson(*lines), False, f"Bearer {token()}")
@@ -61,16 +86,46 @@ class House:
         return int(found or 0)
 
 
-class Between:
-    """The store's lane, but that something happens between two calls for one batch."""
+At = Callable[[Callable[[House], Awaitable[None]]], None]
 
-    def __init__(self, lane: Lane, first: int, happen: Callable[[], Awaitable[None]]) -> None:
-        self.lane, self.first, self.happen = lane, first, happen
+
+@contextmanager
+def houses(data_dir: Path) -> Iterator[At]:
+    """Give what runs a story at a house that is provisioned."""
+    with asyncio.Runner() as runner:
+        opened = open_store("embedded", data_dir, partitions=8)
+        store = runner.run(opened.__aenter__())
+
+        def run(story: Callable[[House], Awaitable[None]]) -> None:
+            async def whole() -> None:
+                house = House(store)
+                await house.put()
+                await story(house)
+
+            runner.run(whole())
+
+        try:
+            yield run
+        finally:
+            runner.run(opened.__aexit__(None, None, None))
+
+
+class Between:
+    """The store's lane, but that something happens within one window, behind its `first` jobs."""
+
+    def __init__(
+        self, lane: Lane, first: int, happen: Callable[[], Awaitable[None]], window: int = 1
+    ) -> None:
+        self.lane, self.first, self.happen, self.window = lane, first, happen, window
         self.submitted: list[int] = []
+
+    @property
+    def room(self) -> int:
+        return self.lane.room
 
     def submit_all(self, jobs: Sequence[Job]) -> list[asyncio.Future[Reply]]:
         self.submitted.append(len(jobs))
-        if len(self.submitted) > 1:
+        if len(self.submitted) != self.window:
             return self.lane.submit_all(jobs)
         loop = asyncio.get_running_loop()
         futures: list[asyncio.Future[Reply]] = [loop.create_future() for _ in jobs]
@@ -86,29 +141,46 @@ class Between:
 
 
 class Telling:
-    """The store's lane; it tells when something was submitted."""
+    """The store's lane; it tells what was submitted, and calls `then` with each window."""
 
-    def __init__(self, lane: Lane) -> None:
-        self.lane, self.submitted = lane, asyncio.Event()
+    def __init__(self, lane: Lane, then: Callable[[], None] = lambda: None) -> None:
+        self.lane, self.then = lane, then
+        self.submitted = asyncio.Event()
+        self.windows: list[Sequence[Job]] = []
+        self.waiting: list[asyncio.Future[Reply]] = []  # of the window before
+
+    @property
+    def room(self) -> int:
+        return self.lane.room
 
     def submit_all(self, jobs: Sequence[Job]) -> list[asyncio.Future[Reply]]:
-        futures = self.lane.submit_all(jobs)
+        assert all(future.done() for future in self.waiting), "a window before is under way"
+        self.waiting = self.lane.submit_all(jobs)
+        self.windows.append(jobs)
         self.submitted.set()
-        return futures
+        self.then()
+        return self.waiting
 
 
 class Saying:
     """A lane that gives replies in turn, whatever it is given; an error stands for itself.
 
-    What comes after the first submission has the replies of `then`, if there are any.
+    What comes after the first submission has the replies of `then`, if there are any. From
+    submission `full` on it has no room.
     """
 
-    def __init__(self, *replies: Reply | Unavailable, then: Sequence[Reply] = ()) -> None:
-        self.replies, self.then, self.batches = replies, then, 0
+    room = 4_096
+
+    def __init__(
+        self, *replies: Reply | Unavailable, then: Sequence[Reply] = (), full: int | None = None
+    ) -> None:
+        self.replies, self.then, self.full, self.batches = replies, then, full, 0
 
     def submit_all(self, jobs: Sequence[Job]) -> list[asyncio.Future[Reply]]:
         said = self.then if self.batches and self.then else self.replies
         self.batches += 1
+        if self.batches == self.full:
+            raise Unavailable("Too many requests are waiting for the store", "not_applied")
         futures = []
         for reply in itertools.islice(itertools.cycle(said), len(jobs)):
             future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -139,6 +211,12 @@ def many(count: int) -> list[dict[str, Any]]:
     return [sessions(f"c-{number}") for number in range(count)]
 
 
+def heavy(correlation_id: str) -> dict[str, Any]:
+    """Ask for every wide feature: nearly a call's worth of work."""
+    features = [{"name": name, "count": 1} for name in WIDE]
+    return sessions(correlation_id) | {"features": features}
+
+
 def ndjson(*lines: dict[str, Any]) -> bytes:
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
@@ -149,3 +227,10 @@ def told(answers: Answers) -> list[dict[str, Any]]:
 
 def granted(answers: list[dict[str, Any]]) -> list[int]:
     return [sum(entry["count"] for entry in each["response"]["features"]) for each in answers]
+
+
+def outcomes(answers: list[dict[str, Any]]) -> list[str]:
+    """Say of each line that is unavailable whether it may have been applied."""
+    refused = [each["response"] for each in answers if each["status"] == 503]
+    assert {each["key"] for each in refused} <= {"gateway.unavailable"}
+    return [outcome for each in refused for outcome in each["arguments"]]

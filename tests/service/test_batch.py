@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -23,45 +22,29 @@ from gateway.core.model import AccessRequest, Catalogue, Host
 from gateway.service.access import CATALOGUE_TRIES_MAX, Access
 from gateway.service.credentials import Caller, Credentials
 from gateway.store.lanes import Lane
-from gateway.store.opening import open_store
 from tests.service.batches import (
     CAPACITY,
     DONE,
     SIGNER,
     STALE,
+    WINDOW,
+    At,
     Between,
     House,
     Saying,
     Telling,
     granted,
+    houses,
     many,
     sessions,
     told,
 )
 
-At = Callable[[Callable[[House], Awaitable[None]]], None]
-
 
 @pytest.fixture(scope="module")
 def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[At]:
-    """Give what runs a story at a house that is provisioned."""
-    data_dir: Path = tmp_path_factory.mktemp("batch")
-    with asyncio.Runner() as runner:
-        opened = open_store("embedded", data_dir, partitions=8)
-        store = runner.run(opened.__aenter__())
-
-        def run(story: Callable[[House], Awaitable[None]]) -> None:
-            async def whole() -> None:
-                house = House(store)
-                await house.put()
-                await story(house)
-
-            runner.run(whole())
-
-        try:
-            yield run
-        finally:
-            runner.run(opened.__aexit__(None, None, None))
+    with houses(tmp_path_factory.mktemp("batch")) as run:
+        yield run
 
 
 # Order ----------------------------------------------------------------------------------------
@@ -128,22 +111,6 @@ def test_a_key_revoked_meanwhile_refuses_the_lines_that_wait(at: At) -> None:
     at(story)
 
 
-def test_a_lane_without_room_for_all_takes_none(at: At) -> None:
-    async def story(house: House) -> None:
-        lane = house.store.lane
-        queue_max, lane.queue_max = lane.queue_max, 3
-        try:
-            with pytest.raises(Unavailable) as raised:
-                await house.serve(*many(4))
-            assert (raised.value.outcome, lane.depth) == ("not_applied", 0)
-            assert await house.acked() == 0
-            assert granted(await house.serve(*many(3))) == [1, 1, 1]
-        finally:
-            lane.queue_max = queue_max
-
-    at(story)
-
-
 def test_a_catalogue_that_moves_all_the_time_is_not_followed_for_ever(at: At) -> None:
     async def story(house: House) -> None:
         house.lane = Saying(STALE)
@@ -182,7 +149,7 @@ def test_a_line_that_the_store_did_not_answer_says_so_for_itself(at: At) -> None
 # Other tasks ----------------------------------------------------------------------------------
 
 
-def test_who_goes_away_after_submitting_cancels_nothing(at: At) -> None:
+def test_what_was_submitted_is_applied_though_its_client_goes_away(at: At) -> None:
     async def story(house: House) -> None:
         house.lane = Telling(house.store.lane)
         serving = asyncio.create_task(house.serve(*many(600)))
@@ -192,8 +159,9 @@ def test_who_goes_away_after_submitting_cancels_nothing(at: At) -> None:
             await serving
         assert granted(await house.serve(sessions("last"))) == [0]  # it came behind all the others
         assert await house.acked() == CAPACITY
-        replayed = await house.serve(*many(600))
-        assert all(each["replayed"] for each in replayed)
+        assert len(house.lane.windows) == 2  # the first, and `last`
+        again = await house.serve(*many(600))
+        assert [each["replayed"] for each in again] == [True] * WINDOW + [False] * (600 - WINDOW)
 
     at(story)
 

@@ -28,11 +28,13 @@ def test_jobs_submitted_together_are_applied_in_their_order(tmp_path: Path) -> N
 def test_what_does_not_fit_together_is_not_begun(tmp_path: Path) -> None:
     async def scene(bench: Bench) -> None:
         async with bench.through_proxy(queue_max=3) as (_, lane):
+            assert lane.room == 3
             first = lane.submit(bench.job(5, "few"))
             with pytest.raises(Unavailable) as refused:
                 lane.submit_all([bench.job(1, "few") for _ in range(3)])
-            assert (refused.value.outcome, lane.depth) == ("not_applied", 1)
+            assert (refused.value.outcome, lane.depth, lane.room) == ("not_applied", 1, 2)
             rest = lane.submit_all([bench.job(1, "few") for _ in range(2)])
+            assert lane.room == 0
             replies = await asyncio.gather(first, *rest)
             assert [units_of(reply) for reply in replies] == [5, 1, 1]
         with pytest.raises(Unavailable):
