@@ -18,8 +18,8 @@ from gateway.core.passwords import hash_password
 from gateway.core.sessions import SessionKey
 from gateway.service.admin import Admin, Hashing
 from gateway.store.catalogues import Catalogues
-from gateway.store.keys import address_logins
-from gateway.store.logins import Logins, under_way
+from gateway.store.keys import address_logins, logins_under_way
+from gateway.store.logins import Logins
 from gateway.store.opening import Store, open_store
 from gateway.store.signing import session_key
 
@@ -90,15 +90,15 @@ class House:
         keys = self.admin.catalogues.keys(self.instance)
         address = address_logins(self.address, self.store.partitions)
         client = self.store.client
-        of_ann = await client.zcard(under_way(keys.logins("ann")))
-        return int(of_ann), int(await client.zcard(under_way(address)))
+        of_ann = await client.zcard(logins_under_way(keys.logins("ann")))
+        return int(of_ann), int(await client.zcard(logins_under_way(address)))
 
     async def forget(self) -> None:
         """Let the windows of this test end now."""
         keys = self.admin.catalogues.keys(self.instance)
         address = address_logins(self.address, self.store.partitions)
         for key in (keys.logins("ann"), address):
-            await self.store.client.delete(key, under_way(key))
+            await self.store.client.delete(key, logins_under_way(key))
 
 
 def ann(*roles: str, since_s: int = 0, password_hash: str = HASH) -> User:

@@ -14,7 +14,8 @@ from gateway.core.errors import (
 )
 from gateway.service import admin as admin_module
 from gateway.service.admin import WAITING_MAX
-from gateway.store.logins import LAPSE_MS, WINDOW_MS, site_of, under_way
+from gateway.store.keys import logins_under_way
+from gateway.store.logins import LAPSE_MS, WINDOW_MS, site_of
 from tests.service.houses import (
     HERE,
     PER_ADDRESS_MAX,
@@ -154,7 +155,7 @@ def test_an_attempt_that_never_ends_is_under_way_for_a_while_and_has_then_failed
         assert isinstance(error, TooManyRequests)
         assert (error.retry_after_s, await house.count()) == (1, 0)
         for attempt in begun:  # as LAPSE_MS later
-            await house.store.client.zadd(under_way(attempt.user_key), {attempt.id: 1})
+            await house.store.client.zadd(logins_under_way(attempt.user_key), {attempt.id: 1})
         error = await refused(house.login())
         assert isinstance(error, TooManyRequests)
         assert error.retry_after_s > LAPSE_MS // 1000
@@ -171,7 +172,7 @@ def test_whatever_is_said_twice_of_an_attempt_counts_once(at: At, end: str) -> N
             await refused(house.login(password="wrong one"))
         attempt = await logins.begin(house.instance, "ann", house.address)
         other = await logins.begin(house.instance, "ann", house.address)
-        keys = [attempt.user_key, under_way(attempt.user_key)]
+        keys = [attempt.user_key, logins_under_way(attempt.user_key)]
         script = house.store.scripts.logins
         for what in ("begin", "begin", end):
             await script.run(client, keys, [what, attempt.id, PER_USER_MAX, WINDOW_MS, LAPSE_MS])
