@@ -6,6 +6,7 @@ here: what is checked and how it is asked (conformity/). Source: INTERFACE 1.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -16,7 +17,6 @@ from types import FrameType
 from typing import Final
 
 import click
-import httpx
 from rich.console import Console
 from rich.progress import Progress
 
@@ -25,7 +25,7 @@ from gateway.cli.conformity.sheet import as_json, show, totals
 from gateway.cli.conformity.site import Site
 from gateway.cli.conformity.suite import checks_in_all, perform
 from gateway.cli.conformity.wares import FEATURES_MAX
-from gateway.cli.conformity.wire import TIMEOUT_S, Wire
+from gateway.cli.conformity.wire import Wire, new_client
 from gateway.cli.options import EXIT_FAILURE, configured, example, read_bounded, read_password
 from gateway.cli.request import find_target
 from gateway.config import Config
@@ -88,7 +88,8 @@ def conformance(
     What is consumed is undone where the feature allows that, and otherwise stays consumed: at
     most 50 units of each feature.
 
-    No key or policy, and no client of others, is touched. Exit code 0: nothing differs.
+    No key or policy, and no client of others, is touched. Exit code 0: nothing differs, and all
+    of --features could be used.
     """
     target = find_target(url, instance)
     private = load_private(read_bounded(key, "The key", KEY_BYTES_MAX))
@@ -96,11 +97,11 @@ def conformance(
         raise InvalidInput("A capability token is signed with RS256; give an RSA private key")
     told = _read_features(features)
     login = _read_login(user, password_stdin)
-    if json_file not in (None, STDOUT) and not json_file.parent.is_dir():
-        raise InvalidInput(f"--json {json_file}: there is no directory {json_file.parent}")
+    if json_file not in (None, STDOUT):
+        _check_writable(json_file)
     when = iso(int(time.time() * 1000))
     with (
-        httpx.Client(timeout=TIMEOUT_S, follow_redirects=False) as client,
+        new_client() as client,
         _terminable(),
         Progress(
             console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()
@@ -116,8 +117,8 @@ def conformance(
             found = perform(site, login, said)
         finally:
             left = site.left_over()
-            for sentence in left:
-                progress.console.print(sentence, markup=False)
+            for sentence in (*map(site.safe, site.unfit.values()), *left):
+                progress.console.print(sentence, markup=False, soft_wrap=True)
     sheet = as_json(found, url=url, instance=instance, when=when, left=left)
     if json_file == STDOUT:
         click.echo(sheet, nl=False)
@@ -125,7 +126,7 @@ def conformance(
         show(found)
         if json_file is not None:
             json_file.write_bytes(sheet)
-    if totals(found)["differs"] or left:
+    if totals(found)["differs"] or left or site.unfit:
         ctx.exit(EXIT_FAILURE)
 
 
@@ -138,6 +139,16 @@ def _read_features(text: str) -> tuple[str, ...]:
     features = [{"name": name} for name in names]
     normalise_preview({"hostId": {"type": "string", "value": "h"}, "features": features})
     return names
+
+
+def _check_writable(json_file: Path) -> None:
+    """Raise InvalidInput when the sheet could not be written, before anything is sent."""
+    if json_file.is_dir():
+        raise InvalidInput(f"--json {json_file}: that is a directory")
+    if not json_file.parent.is_dir():
+        raise InvalidInput(f"--json {json_file}: there is no directory {json_file.parent}")
+    if not os.access(json_file if json_file.exists() else json_file.parent, os.W_OK):
+        raise InvalidInput(f"--json {json_file}: it may not be written")
 
 
 def _read_login(user: str | None, password_stdin: bool) -> Login | None:

@@ -7,6 +7,7 @@ written. Not decided here: which line an element becomes (core/importing.py), wh
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +59,7 @@ def import_(
         instance=LOCAL_INSTANCE if instance is None or local else instance,
         timezone=timezone,
         default=local,
+        now_ms=int(time.time() * 1000),
     )
     read_provisioning(imported.text, _no_key_file)
     if out is None:

@@ -3,7 +3,8 @@
 Decided here: which line an element of `GET /features` becomes, that one whose kind, count or dates
 cannot be made out is left out and not guessed at, and the words for all that stays behind. What a
 server derives from the rest (`sharedUsed`, `overdraftUsedCount`) needs no words.
-Not decided here: spellings (importing_values.py), what a file may say (provisioning.py).
+Not decided here: spellings (importing_values.py), what a file may say (provisioning.py), what is
+told of counts that were used (importing_used.py).
 Source: protocols/cmapi.md 3.4, INTERFACE 3, SEMANTICS 1, 3, 5 and 7.
 """
 
@@ -19,6 +20,7 @@ from zoneinfo import ZoneInfo
 from gateway.core import importing_values as values
 from gateway.core.errors import InvalidInput
 from gateway.core.importing_elements import Element, read_elements, shown
+from gateway.core.importing_used import BY_HAND, tell_used
 from gateway.core.model import (
     LINES_PER_FEATURE_MAX,
     UNITS_MAX,
@@ -62,12 +64,15 @@ class Imported(NamedTuple):
     notes: tuple[str, ...]
 
 
-def import_features(data: bytes, *, instance: str, timezone: str, default: bool) -> Imported:
+def import_features(
+    data: bytes, *, instance: str, timezone: str, default: bool, now_ms: int | None = None
+) -> Imported:
     """Make a provisioning file of one instance from an answer of `GET /features`.
 
     `timezone` is the instance's: dates without time are days there. `default` lets `~` mean it.
-    What cannot come along is in the notes; the same answer always gives the same file. Raises
-    InvalidInput when the data is no such answer, or when no element of it can become a line.
+    What cannot come along is in the notes; the same answer always gives the same file. `now_ms`
+    lets them name what has expired; without it they leave that to the reader. Raises InvalidInput
+    when the data is no such answer, or when no element of it can become a line.
     """
     if not is_instance_id(instance):
         raise InvalidInput(
@@ -81,7 +86,8 @@ def import_features(data: bytes, *, instance: str, timezone: str, default: bool)
     if not carried:
         raise InvalidInput(*notes.told(), "None of the elements can become a line")
     for element in carried:
-        _tell_left_behind(element, Model(str(found[element]["model"])))
+        tell_used(element, found[element], tz, now_ms)
+        _tell_left_behind(element)
     lines = [{"id": name, **found[each]} for name, each in _line_ids(carried)]
     declared: dict[str, Any] = {"id": instance}
     if default:
@@ -231,22 +237,9 @@ def _intervals(element: Element, model: Model) -> Members:
     return line
 
 
-def _tell_left_behind(element: Element, model: Model) -> None:
-    """Tell of what has been used, what is reserved, and what has no place in our file."""
-    used = element.read("used", values.whole, 0, "taken for 0; look at it on the server")
-    if used and model is Model.METERED:
-        element.note(
-            f"used {used} is not carried, the line begins at 0; post {used} once with"
-            " `cmapi-gateway request --incremental` before an upstream is attached, or lower count"
-            f" by {used} until the next period"
-        )
-    elif used:
-        element.note(
-            f"used {used} is not carried: the hosts that hold it ask anew here, at the latest when"
-            " they renew; until then the line begins at 0"
-        )
-    by_hand = "taken for 0; look at it on the server"
-    reserved = max(element.read(name, values.whole, 0, by_hand) for name in _RESERVED)
+def _tell_left_behind(element: Element) -> None:
+    """Tell of what is reserved, and of what has no place in our file."""
+    reserved = max(element.read(name, values.whole, 0, BY_HAND) for name in _RESERVED)
     if reserved:
         element.note(
             f"reserved {reserved} is not carried, reservations are not built: these counts are in"

@@ -76,7 +76,9 @@ def overdraft(value: Any) -> int | str:
 
 
 def version(value: Any) -> str:
-    """Read a version, also one that came as a number."""
+    """Read a version, also one that came as a number, where that means one version only."""
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError("a text, and as a number it may stand for another version (1.1 for 1.10)")
     text = str(value).strip() if isinstance(value, str | float) or type(value) is int else ""
     if not is_version(text):
         raise ValueError("numbers joined by dots, at most 32 bytes")
@@ -84,8 +86,8 @@ def version(value: Any) -> str:
 
 
 def text(value: Any) -> str:
-    """Read a text that our files can carry, also one that came as a number."""
-    return values.text(str(value) if isinstance(value, float) or type(value) is int else value)
+    """Read a text that our files can carry, also one that came as a whole number."""
+    return values.text(str(value) if type(value) is int else value)
 
 
 def interval_s(value: Any) -> int:

@@ -5,15 +5,21 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import httpx
+from click.testing import CliRunner, Result
 
+from gateway.cli import main
 from gateway.cli.conformity.site import Site
 from gateway.cli.conformity.suite import Verdict, perform
-from gateway.cli.conformity.wire import Wire
+from gateway.cli.conformity.wire import Wire, new_client
 from gateway.cli.request import find_target
-from gateway.core.keys import generate
+from gateway.core.keys import generate, private_pem
 
 KEY = generate("RS256")
 TOLD = ("seats", "units")
@@ -105,11 +111,56 @@ class Kiosk:
 
 
 def site_of(kiosk: Callable[[httpx.Request], httpx.Response], *told: str) -> Site:
-    client = httpx.Client(transport=httpx.MockTransport(kiosk))
     target = find_target("http://kiosk", "I")
-    return Site(Wire(client), target, "I", KEY, told=told)
+    return Site(wire_to(kiosk), target, "I", KEY, told=told)
+
+
+def wire_to(kiosk: Callable[[httpx.Request], httpx.Response]) -> Wire:
+    def streamed(request: httpx.Request) -> httpx.Response:
+        # As a network gives it: an answer that was read already cannot be read raw.
+        said = kiosk(request)
+        return httpx.Response(said.status_code, headers=said.headers, content=iter([said.content]))
+
+    return Wire(new_client(httpx.MockTransport(streamed)))
 
 
 def every_verdict(site: Site) -> dict[str, Verdict]:
     found = perform(site, None, lambda _: None)
     return {verdict.id: verdict for _, verdicts in found for verdict in verdicts}
+
+
+@contextmanager
+def listening(answer: Callable[[httpx.Request], httpx.Response]) -> Iterator[str]:
+    """Serve a made-up server on loopback; gives its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        wbufsize = 65_536
+
+        def handle_it(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            response = answer(httpx.Request(self.command, f"http://k{self.path}", content=content))
+            self.send_response(response.status_code)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(response.content)))
+            self.end_headers()
+            self.wfile.write(response.content)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_it
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def command(directory: Path, *arguments: str, given: str = "") -> Result:
+    key = directory / "private.pem"
+    key.write_bytes(private_pem(KEY))
+    typed = ["conformance", *arguments, "--instance", "I", "--key", str(key)]
+    return CliRunner().invoke(main, typed, input=given)

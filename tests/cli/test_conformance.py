@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 from gateway.cli import main
 from gateway.cli.conformity import wire as wire_module
@@ -37,8 +33,7 @@ from gateway.cli.conformity.sheet import BEGIN, END, as_json, compatibility_tabl
 from gateway.cli.conformity.site import Site
 from gateway.cli.conformity.suite import SECTIONS, SILENT_MAX, Judge, Verdict
 from gateway.cli.conformity.wire import NoAnswer, Reply
-from gateway.core.keys import private_pem
-from tests.cli.kiosk import KEY, Kiosk, site_of
+from tests.cli.kiosk import Kiosk, command, listening, site_of
 from tests.system.processes import ROOT
 
 PASSWORD = "correct horse"
@@ -175,43 +170,6 @@ def test_the_table_tells_of_what_did_not_pass() -> None:
 
 
 # -- the command
-
-
-@contextmanager
-def listening(answer: Callable[[httpx.Request], httpx.Response]) -> Iterator[str]:
-    """Serve a made-up server on loopback; gives its address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        wbufsize = 65_536
-
-        def handle_it(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            response = answer(httpx.Request(self.command, f"http://k{self.path}", content=content))
-            self.send_response(response.status_code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(response.content)))
-            self.end_headers()
-            self.wfile.write(response.content)
-
-        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_it
-
-        def log_message(self, *_: object) -> None: ...
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-def command(directory: Path, *arguments: str, given: str = "") -> Result:
-    key = directory / "private.pem"
-    key.write_bytes(private_pem(KEY))
-    typed = ["conformance", *arguments, "--instance", "I", "--key", str(key)]
-    return CliRunner().invoke(main, typed, input=given)
 
 
 def test_a_server_that_differs_is_exit_1_and_the_sheet_is_json(tmp_path: Path) -> None:

@@ -14,8 +14,8 @@ from gateway.cli.conformity.checks import Result as Ended
 from gateway.cli.conformity.site import UNITS_MAX, Overreach, Want
 from gateway.cli.conformity.suite import SECTIONS
 from gateway.cli.conformity.wares import Ware
-from gateway.cli.conformity.wire import NoAnswer, Wire
-from tests.cli.kiosk import TOLD, Kiosk, every_verdict, site_of
+from gateway.cli.conformity.wire import NoAnswer
+from tests.cli.kiosk import TOLD, Kiosk, every_verdict, site_of, wire_to
 
 
 def test_without_features_nothing_is_asked_for() -> None:
@@ -181,9 +181,6 @@ def test_too_little_of_a_feature_is_not_tried() -> None:
 def test_429_is_asked_again_and_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire_module, "PAUSE_S_MAX", 0)
     answers = [429, 429, 200, 500]
-    client = httpx.Client(
-        transport=httpx.MockTransport(lambda _: httpx.Response(answers.pop(0), text="{}"))
-    )
-    wire = Wire(client)
+    wire = wire_to(lambda _: httpx.Response(answers.pop(0), text="{}"))
     assert wire.send("GET", "http://kiosk/", {}).status == 200
     assert wire.send("GET", "http://kiosk/", {}).status == 500

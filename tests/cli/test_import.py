@@ -78,10 +78,12 @@ timezone = "Europe/Paris"
   borrow_interval = "1h"
   issuer = "Acme Tools"
 """
+NOW_S = 1_780_000_000.0  # in 2026, when only one of the lines has expired
 TOLD = [
     "element 101 (sessions): overdraftCount 500 is carried as a number",
     "element 101 (sessions): used 1280 is not carried, the line begins at 0; post 1280 once",
     "element 102 (pages): used 88213 is not carried, the line begins at 0",
+    "element 105 (designer): it has expired (2025-03-01): carried, but whoever asks for it is d",
     "element 104 (designer): used 3 is not carried: the hosts that hold it ask anew here",
     "element 104 (designer): reserved 4 is not carried, reservations are not built",
     "element 105 (designer): featureId '9f3c2a71-designer' is no id or comes twice: its line is L1",
@@ -96,7 +98,8 @@ def run(*arguments: str | Path) -> Result:
     return CliRunner().invoke(main, [str(each) for each in arguments])
 
 
-def test_example_becomes_a_file_and_all_else_is_told() -> None:
+def test_example_becomes_a_file_and_all_else_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: NOW_S)
     result = run("import", EXAMPLE, "--instance", "EXAMPLE00001", "--timezone", "Europe/Paris")
     assert (result.exit_code, result.stdout) == (0, EXPECTED)
     told = result.stderr.splitlines()

@@ -141,3 +141,17 @@ def test_texts_come_along() -> None:
     )
     assert (line.vendor_string, line.serial_number) == ('a="b\\c"', "77")
     assert (line.issuer, line.notice, notes) == ("acmé", "n", ())
+
+
+@pytest.mark.parametrize(("number", "version"), [(2, "2"), (2.0, "2.0")])
+def test_version_that_came_as_a_whole_number_means_one_version(
+    number: object, version: str
+) -> None:
+    line, notes = line_of(METERED, featureVersion=number)
+    assert (line.version, notes) == (version, ())
+
+
+def test_text_that_came_as_a_fraction_is_not_guessed_at() -> None:
+    line, notes = line_of(METERED, serialNumber=77.10)
+    assert line.serial_number in (None, "")
+    assert "serialNumber 77.1 is not a text" in notes[0]

@@ -38,6 +38,12 @@ def told(site: Site) -> None:
         raise NotTried("needs --features with a feature")
     for fault in site.faults:
         raise fault
+    if site.unfit:
+        raise NotTried("; ".join(site.unfit.values()))
+    for name in site.told:
+        answer = site.ask(site.host(), Want(name), incremental=True)
+        same([(name, 1)], [(each, answer.count(name)) for each in answer.names()])
+        same([], answer.statuses)
 
 
 @SECTION.check("what is asked is granted", "cmapi 5.1, SEMANTICS 8", Mark.CODE, Takes.ANY)
@@ -70,11 +76,12 @@ def taken(site: Site, ware: Ware) -> None:
 def max_count(site: Site, ware: Ware) -> None:
     unlimited = isinstance(site.left(ware.name), str)
     entry = site.ask(site.host(), Want(ware.name), incremental=True).entry(ware.name)
+    count, capacity = entry.get("count"), entry.get("maxCount")
     if unlimited:
         hold("maxCount" not in entry, "no maxCount", entry)
     else:
-        capacity = entry.get("maxCount")
-        hold(type(capacity) is int and capacity >= 1, "maxCount of at least 1", entry)
+        fits = type(count) is int and type(capacity) is int and 1 <= count <= capacity
+        hold(fits, "count from 1 to maxCount", entry)
 
 
 @SECTION.check(

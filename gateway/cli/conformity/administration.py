@@ -23,6 +23,7 @@ from gateway.cli.conformity.shapes import (
     MOMENT,
     NAME,
     TEXT,
+    WHOLE,
     Members,
     Shape,
     fit,
@@ -139,6 +140,7 @@ def drop(site: Site, ware: Ware) -> None:
     before, host = site.left(ware.name), site.host()
     site.ask(host, Want(ware.name, 2))
     client = find_client(site, "/clients", host)
+    fit(client, Members({"id": WHOLE}))
     path = f"/clients/{client['id']}"
     token = site.session.token_for(Role.DROPCLIENT)
     reply = present(site.send("DELETE", path, token=token))

@@ -105,7 +105,12 @@ class Answer:
         if told is not None:
             return seconds(told)
         dated = self.reply.headers.get("date")
-        return time.time() if dated is None else parsedate_to_datetime(dated).timestamp()
+        if dated is None:
+            return time.time()
+        try:
+            return parsedate_to_datetime(dated).timestamp()
+        except (TypeError, ValueError, OverflowError):
+            raise Differs("a Date of HTTP", dated) from None
 
     def lapses_by(self, interval_s: int) -> float:
         """Say when a grant of this answer lapses at the latest: rounded up to a whole second."""
@@ -128,6 +133,6 @@ def seconds(moment: object) -> float:
     """Read an ISO-8601 moment, UTC where it names no zone. Raises Differs."""
     try:
         read = datetime.fromisoformat(str(moment))
-    except ValueError:
+        return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
         raise Differs("an ISO-8601 moment", moment) from None
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()

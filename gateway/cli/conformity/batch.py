@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any, Final
 
 import msgspec
@@ -108,10 +109,17 @@ def _sent(
             reply = _post(site, content)
         else:
             reply = site.send("POST", PATH, jose, media_type=JOSE)
-        found = _read(reply)
-        for body, each in zip(bodies, found, strict=False):
-            if not each["replayed"]:
-                taken(body, each["response"])
+        try:
+            found = _read(reply)
+        except (Differs, NotOffered):
+            for body in bodies:
+                taken(body, reply.status, None)
+            raise
+        for body, each in zip_longest(bodies, found[: len(bodies)]):
+            if each is None:
+                taken(body, reply.status, None)
+            elif not each["replayed"]:
+                taken(body, each["status"], each["response"])
     same(len(bodies), len(found))
     return found
 

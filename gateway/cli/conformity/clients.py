@@ -11,7 +11,8 @@ from gateway.cli.conformity.site import Site
 from gateway.cli.conformity.wire import Reply
 
 PAGES_MAX: Final = 20
-_NEXT: Final = re.compile(r'<(\?[^<>]{1,500})>\s*;\s*rel="?next"?')
+# Visible ASCII but < and >, as URLs have it.
+_NEXT: Final = re.compile(r'<(\?[!-;=?-~]{1,500})>\s*;\s*rel="?next"?')
 
 
 def find_client(site: Site, path: str, host: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Final
 from gateway.cli.conformity.checks import Differs, NotTried
 from gateway.cli.conformity.site import UNITS_MAX, Site, Want
 from gateway.cli.conformity.wares import Ware
-from gateway.cli.conformity.wire import NoAnswer
+from gateway.cli.conformity.wire import MISSHAPEN, NoAnswer
 from gateway.core.versions import is_version, version_key
 
 NEEDED: Final = 3  # units that checks take at once
@@ -35,7 +35,17 @@ def examine_all(site: Site) -> None:
         except NoAnswer as error:
             site.unfit[name] = f"{name} cannot be used: {error}"
             site.faults.append(Differs("an answer", str(error)))
+        except MISSHAPEN as error:
+            site.unfit[name] = f"{name} cannot be used: its answers have another shape"
+            found = f"another one ({type(error).__name__}: {error})"
+            site.faults.append(Differs("an answer of the documented shape", found))
+        before = len(site.loans.stuck)
         site.give_back()
+        if ware is not None and len(site.loans.stuck) > before:
+            # It would pile up with every check: above all what is consumed and listed as held.
+            why = "what a host took of it was not seen to be returned"
+            site.unfit[name] = f"{name} cannot be used: {why}"
+            ware = None
         if ware is None or not ware.consumed:
             site.loans.forget(name)
         if ware is None:
@@ -59,7 +69,7 @@ def _examined(site: Site, name: str) -> Ware:
     host = site.host()
     taken = site.ask(host, Want(name), incremental=True)
     if taken.statuses:
-        raise NotTried(f"a new host is denied it ({', '.join(taken.codes)})")
+        raise Differs(f"{name} granted to a new host, as offered", taken.codes)
     renews = taken.entry(name).get("renewInterval")
     if site.read_back(host).entries(name):
         seats = type(renews) is int and renews > 0

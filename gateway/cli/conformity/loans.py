@@ -7,7 +7,7 @@ run, what it may hold is known. Not decided here: how it is given back (site.py)
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.cli.conformity.wares import Ware
@@ -19,26 +19,41 @@ class Loans:
     def __init__(self) -> None:
         self.open: dict[str, Counter[str]] = {}
         self.consumed: Counter[str] = Counter()  # of all hosts, less what was undone
-        self.unsure: set[str] = set()  # consumed features of requests that got no answer
+        self.unsure: set[str] = set()  # consumed features of requests that got no good answer
+        self.stuck: set[str] = set()  # open hosts that one try did not close
 
     def begin(self, host: str) -> None:
         """Write a host down; from now on it may hold anything."""
         self.open.setdefault(host, Counter())
 
-    def granted(self, request: Mapping[str, Any], answer: Any, wares: Mapping[str, Ware]) -> None:
-        """Take down what an answer says was consumed, or undone: never more than was asked."""
-        asked: Counter[str] = Counter()
-        for each in request["features"]:
-            asked[each["name"]] += each.get("count", 1)
-        units = self.open.setdefault(request["hostId"]["value"], Counter())
-        features = answer.get("features") if isinstance(answer, dict) else None
-        for entry in features if isinstance(features, list) else ():
-            ware = wares.get(str(entry.get("name"))) if isinstance(entry, dict) else None
-            if ware is not None and ware.consumed and type(entry.get("count")) is int:
+    def answered(
+        self, request: Mapping[str, Any], status: int, answer: Any, wares: Mapping[str, Ware]
+    ) -> None:
+        """Take down what an answer says was consumed, or undone: never more than was asked.
+
+        An answer that cannot be read, or is of a failure, may be of a request that was served.
+        """
+        if status == 200:
+            counts = _counts(answer, [name for name, ware in wares.items() if ware.consumed])
+            if counts is None:
+                self.doubt(request, wares)
+                return
+            asked = _asked(request)
+            units = self.open.setdefault(request["hostId"]["value"], Counter())
+            for name, count in counts.items():
                 # What was not asked for might be somebody else's, and is not ours to undo.
-                count = min(entry["count"], max(asked[ware.name], 0))
-                units[ware.name] += count
-                self.consumed[ware.name] += count
+                taken = max(min(count, max(asked[name], 0)), min(asked[name], 0))
+                units[name] += taken
+                self.consumed[name] += taken
+        elif status > 200 and not 300 <= status < 500:
+            self.doubt(request, wares)
+
+    def doubt(self, request: Mapping[str, Any], wares: Mapping[str, Ware]) -> None:
+        """Take down that all that was asked may have been consumed, without anybody knowing."""
+        for name, units in _asked(request).items():
+            if units > 0 and name in wares and wares[name].consumed:
+                self.unsure.add(name)
+                self.consumed[name] += units
 
     def to_undo(self, host: str, wares: Mapping[str, Ware]) -> dict[str, int]:
         """Say what can be undone for a host: units by feature, all over 0."""
@@ -53,3 +68,26 @@ class Loans:
     def closed(self, host: str) -> None:
         """Strike a host off: it holds nothing any more."""
         self.open.pop(host, None)
+        self.stuck.discard(host)
+
+
+def _asked(request: Mapping[str, Any]) -> Counter[str]:
+    """Sum up what a request asks for, by feature."""
+    asked: Counter[str] = Counter()
+    for each in request["features"]:
+        asked[each["name"]] += each.get("count", 1)
+    return asked
+
+
+def _counts(answer: Any, names: Sequence[str]) -> Counter[str] | None:
+    """Sum up what an answer says of these features, or None when that cannot be read."""
+    entries = answer.get("features") if isinstance(answer, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+        return None
+    counts: Counter[str] = Counter()
+    for entry in entries:
+        if entry.get("name") in names:
+            if type(entry.get("count")) is not int:
+                return None
+            counts[entry["name"]] += entry["count"]
+    return counts

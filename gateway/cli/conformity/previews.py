@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from gateway.cli.conformity.answers import UNCOUNTED
-from gateway.cli.conformity.checks import Mark, Section, Takes, hold, same
+from gateway.cli.conformity.answers import UNCOUNTED, Answer
+from gateway.cli.conformity.checks import Mark, NotTried, Section, Takes, hold, same
 from gateway.cli.conformity.shapes import PREVIEW, fit
 from gateway.cli.conformity.site import Site, Want, host_id
 from gateway.cli.conformity.wares import Ware
@@ -44,6 +44,8 @@ def no_renewal(site: Site) -> None:
 def everything(site: Site) -> None:
     host = site.host()
     empty = site.preview(host)
+    if not empty.names():
+        raise NotTried("a new host is offered nothing")
     absent = site.preview(host, features=None)
     same(sorted(empty.names()), sorted(absent.names()))
 
@@ -93,7 +95,7 @@ def listed(site: Site, ware: Ware) -> None:
     Takes.ANY,
 )
 def unlimited(site: Site, ware: Ware) -> None:
-    for entry in site.preview(site.host(), Want(ware.name)).entries(ware.name):
+    for entry in _offered(site, site.host(), Want(ware.name)).entries(ware.name):
         count, capacity = entry.get("count"), entry.get("maxCount")
         if "maxCount" in entry:
             fits = type(count) is int and type(capacity) is int and 0 <= count <= capacity
@@ -105,14 +107,14 @@ def unlimited(site: Site, ware: Ware) -> None:
 @SECTION.check("the count that is asked for is ignored", "SEMANTICS 8", Mark.INFERRED, Takes.ANY)
 def counts_ignored(site: Site, ware: Ware) -> None:
     host = site.host()
-    one, three = (site.preview(host, Want(ware.name, n)) for n in (1, 3))
+    one, three = (_offered(site, host, Want(ware.name, n)) for n in (1, 3))
     same(one.count(ware.name), three.count(ware.name))
     same([], three.statuses)
 
 
 @SECTION.check("a preview changes nothing", "cmapi 5.3", Mark.INFERRED, Takes.ANY)
 def changes_nothing(site: Site, ware: Ware) -> None:
-    before = site.left(ware.name)
+    before = site.left_counted(ware.name)
     host = site.host()
     for _ in range(3):
         site.preview(host, Want(ware.name, 3))
@@ -148,3 +150,11 @@ def version_served(site: Site, ware: Ware) -> None:
     answer = site.preview(site.host(), Want(ware.name, 1, ware.version))
     version = str(answer.entry(ware.name).get("version"))
     hold(version_key(version) >= version_key(ware.version), f"{ware.version} or higher", version)
+
+
+def _offered(site: Site, host: str, want: Want) -> Answer:
+    """Preview a feature. Raises NotTried without an entry, of which nothing could be compared."""
+    answer = site.preview(host, want)
+    if not answer.entries(want.name):
+        raise NotTried(f"a preview has no entry of {want.name}")
+    return answer

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import secrets
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from gateway.cli.conformity.answers import demand
@@ -26,11 +28,13 @@ from gateway.cli.conformity.shapes import (
 )
 from gateway.cli.conformity.site import Site, Want
 from gateway.cli.conformity.wares import Ware
+from gateway.core.importing_values import moment
 from gateway.core.model import Role
 
 SECTION: Final = Section(
     "reads", "Reads", "instance, features, who holds them, totals, clients, explain"
 )
+SURE_DAYS: Final = 2  # by which a date must be past or to come, whatever the zone it is of
 READS: Final = ("", "/features", "/features/summaries", "/clients", "/reservationgroups")
 _TEXTS: Final = (
     *("featureId", "featureName", "featureVersion", "type", "featureKind", "vendor", "issuer"),
@@ -104,32 +108,43 @@ def instance(site: Site) -> None:
     role=Role.READ,
 )
 def features(site: Site) -> None:
-    fit(read(site, "/features"), Array(FEATURE))
+    fit(_some(read(site, "/features"), "line"), Array(FEATURE))
 
 
 @SECTION.check(
-    "activeOnly leaves nothing in that is not among all", "cmapi 3.3", Mark.STATED, role=Role.READ
+    "activeOnly leaves out what has expired, and nothing that is valid",
+    "cmapi 3.3",
+    Mark.STATED,
+    role=Role.READ,
 )
 def active_only(site: Site) -> None:
-    every = {each["id"] for each in _features(site)}
-    named = {each["id"] for each in _features(site, "?activeOnly=false")}
+    lines = _some(_features(site), "line")
+    every = {each["id"] for each in lines}
+    same(sorted(every), sorted(each["id"] for each in _features(site, "?activeOnly=false")))
+    valid = {each["id"] for each in lines if _is_valid(each) is True}
+    expired = {each["id"] for each in lines if _is_valid(each) is False}
+    if not valid | expired:
+        raise NotTried("of no line it is sure whether it is valid")
     active = {each["id"] for each in _features(site, "?activeOnly=true")}
-    same(every, named)
     hold(active <= every, "some of all", sorted(active - every))
+    hold(valid <= active, "every valid line", f"not {sorted(valid - active)}")
+    hold(not expired & active, "no expired line", sorted(expired & active))
 
 
 @SECTION.check("/features/{id} is the one of the list", "cmapi 3.3", Mark.CODE, role=Role.READ)
 def one_feature(site: Site) -> None:
-    for each in _features(site)[:1]:
-        found = read(site, f"/features/{each['id']}")
-        fit(found, FEATURE)
-        told = ("id", "featureId", "featureName", "featureVersion", "featureCount", "expiry")
-        same([each.get(name) for name in told], [found.get(name) for name in told])
+    each = _some(_features(site), "line")[0]
+    found = read(site, f"/features/{each['id']}")
+    fit(found, FEATURE)
+    told = ("id", "featureId", "featureName", "featureVersion", "featureCount", "expiry")
+    same([each.get(name) for name in told], [found.get(name) for name in told])
 
 
 @SECTION.check("a feature that is not there is 404", "SEMANTICS 10", Mark.SILENT, role=Role.READ)
 def no_feature(site: Site) -> None:
     token = site.session.token_for(Role.READ)
+    there = _some(_features(site), "line")[0]["id"]
+    demand(site.send("GET", f"/features/{there}", token=token))  # or all of them may be 404
     refused(404, site.send("GET", "/features/999999999", token=token))
 
 
@@ -176,7 +191,10 @@ def holders(site: Site, ware: Ware) -> None:
     "/features/summaries is name, version, totals", "cmapi 3.4", Mark.CODE, role=Role.READ
 )
 def summaries(site: Site) -> None:
-    fit(read(site, "/features/summaries"), Table(Table(SUMMARY)))
+    body = read(site, "/features/summaries")
+    fit(body, Table(Table(SUMMARY)))
+    for name in {str(each.get("featureName")) for each in _some(_active(site), "valid line")}:
+        hold(body.get(name), f"{name} with a version in the summaries", sorted(body))
 
 
 @SECTION.check("totals move with what is taken", "cmapi 3.4", Mark.CODE, Takes.ANY, role=Role.READ)
@@ -201,7 +219,7 @@ def clients(site: Site, ware: Ware) -> None:
 
 @SECTION.check("/clients is an array", "cmapi 3.4", Mark.CODE, role=Role.READ)
 def clients_shape(site: Site) -> None:
-    fit(read(site, "/clients"), Array(CLIENT))
+    fit(_some(read(site, "/clients"), "client"), Array(CLIENT))
 
 
 @SECTION.check(
@@ -235,7 +253,10 @@ def short_form(site: Site) -> None:
     reply = read_short(site, "/features", token=token)
     if reply.status == 401:
         raise NotTried("the short form is of another instance")
-    fit(demand(reply).json(), Array(FEATURE))
+    short = demand(reply).json()
+    fit(short, Array(FEATURE))
+    lines = _some(_features(site), "line")
+    same([each["id"] for each in lines], [each["id"] for each in short])
 
 
 @SECTION.check(
@@ -258,6 +279,38 @@ def _features(site: Site, query: str = "") -> list[dict[str, Any]]:
     body = read(site, f"/features{query}")
     fit(body, Array(Members({"id": WHOLE})))
     return list(body)
+
+
+def _active(site: Site) -> list[dict[str, Any]]:
+    return [each for each in _features(site) if _is_valid(each)]
+
+
+def _some(found: Any, what: str) -> Any:
+    """Give back what was read. Raises NotTried when it is empty, of which everything is true."""
+    if found in ([], {}):
+        raise NotTried(f"no {what} is listed")
+    return found
+
+
+def _is_valid(line: dict[str, Any]) -> bool | None:
+    """Say whether a line is valid now; None: its dates cannot be read, or are too near to say."""
+    try:
+        starts = _days_until(line["starts"]) if line.get("starts") else -math.inf
+        expires = _days_until(line.get("expiry"))
+    except ValueError:
+        return None
+    if expires < -SURE_DAYS:
+        return False
+    return True if starts < -SURE_DAYS and expires > SURE_DAYS else None
+
+
+def _days_until(said: object) -> float:
+    """Say how many days off a date is; infinite: it never comes. Raises ValueError."""
+    found = moment(said)
+    if found is None:
+        return math.inf
+    day = found.date() if isinstance(found, datetime) else found
+    return (day - datetime.now(UTC).date()).days
 
 
 def _lines(site: Site, ware: Ware) -> list[dict[str, Any]]:

@@ -19,11 +19,11 @@ from typing import Any, Final
 import msgspec
 
 from gateway.cli.conformity.answers import REPLAYED, UNCOUNTED, Answer, contents
-from gateway.cli.conformity.checks import Differs, NotTried
+from gateway.cli.conformity.checks import Differs, NotTried, shortened, shown
 from gateway.cli.conformity.loans import Loans
 from gateway.cli.conformity.sessions import Login, Session
 from gateway.cli.conformity.wares import Ware
-from gateway.cli.conformity.wire import NoAnswer, Reply, Wire
+from gateway.cli.conformity.wire import MISSHAPEN, Busy, NoAnswer, Reply, Wire
 from gateway.cli.request import DEFAULT_INSTANCE, Target
 from gateway.core.keys import PrivateKey, thumbprint
 from gateway.core.tokens import mint_token, sign_payload
@@ -31,6 +31,7 @@ from gateway.core.tokens import mint_token, sign_payload
 UNITS_MAX: Final = 50  # of one feature: in one request, and consumed for good by a run
 INTERVAL: Final = "20m"  # how long anything is held if it cannot be given back
 TOKEN_TTL_S: Final = 300
+SILENT_MAX: Final = 3  # requests in a row without an answer, after which a server is left alone
 JSON: Final = "application/json"
 JOSE: Final = "application/jose"
 PREFIX: Final = "conformance-"  # of every host and name that a run makes up
@@ -110,10 +111,16 @@ class Site:
         self.session = Session(login, self.send("POST", "/authorize", body))
 
     def scrubbed(self, text: str) -> str:
-        """Blot out every secret of this run."""
-        for secret in (self._token, *self.session.secrets()):
-            text = text.replace(secret, "(secret)") if secret else text
+        """Blot out every secret of this run, also as JSON and as `shown` write it."""
+        for secret in filter(None, (self._token, *self.session.secrets())):
+            quoted = msgspec.json.encode(secret).decode()[1:-1]
+            for spelling in (secret, quoted, shown(secret), shown(quoted)):
+                text = text.replace(spelling, "(secret)")
         return _JWT.sub("(token)", text)
+
+    def safe(self, text: str) -> str:
+        """Make a text that may have a server's words in it fit to be shown."""
+        return shortened(self.scrubbed(shown(text)))
 
     # -- what is sent
 
@@ -220,10 +227,8 @@ class Site:
                 reply = self.post(path, body, **named)
             else:
                 reply = self.send("POST", path, jose, media_type=JOSE)
-            if reply.status >= 500:
-                self._doubt([body])
-            if reply.status == 200 and REPLAYED not in reply.headers:
-                taken(body, contents(reply))
+            if reply.status != 200 or REPLAYED not in reply.headers:
+                taken(body, reply.status, contents(reply))
         return reply
 
     # -- what is taken and given back
@@ -231,10 +236,10 @@ class Site:
     @contextmanager
     def lending(
         self, bodies: Sequence[Mapping[str, Any]]
-    ) -> Iterator[Callable[[Mapping[str, Any], Any], None]]:
+    ) -> Iterator[Callable[[Mapping[str, Any], int, Any], None]]:
         """Write down the hosts of access requests about to be sent; gives what takes down what
-        the answer to one of them says. Raises NotTried when they could have the run consume over
-        UNITS_MAX of a feature.
+        the answer to one of them, by status and contents, says. Raises NotTried when they could
+        have the run consume over UNITS_MAX of a feature.
         """
         asked: Counter[str] = Counter()
         for body in bodies:
@@ -247,28 +252,34 @@ class Site:
         for body in bodies:
             self.loans.begin(body["hostId"]["value"])
         try:
-            yield lambda body, answer: self.loans.granted(body, answer, self.wares)
+            yield lambda body, status, said: self.loans.answered(body, status, said, self.wares)
+        except Busy:
+            raise  # nothing was done
         except (NoAnswer, KeyboardInterrupt, SystemExit):
-            self._doubt(bodies)
+            for body in bodies:
+                self.loans.doubt(body, self.wares)
             raise
 
-    def _doubt(self, bodies: Sequence[Mapping[str, Any]]) -> None:
-        """Take down what may have been consumed by requests of which nothing is known."""
-        for body in bodies:
-            for each in body["features"]:
-                ware = self.wares.get(each["name"])
-                if ware is not None and ware.consumed and each.get("count", 1) > 0:
-                    self.loans.unsure.add(ware.name)
+    def give_back(self, *, again: bool = False) -> None:
+        """Return what hosts of this run hold and undo what may be; what fails stays on loan.
 
-    def give_back(self) -> None:
-        """Return what hosts of this run hold and undo what may be; what fails stays on loan."""
-        for host in list(self.loans.open):
-            for name, units in self.loans.to_undo(host, self.wares).items():
-                with suppress(Differs, NoAnswer):
-                    self.ask(host, Want(name, -units), incremental=True, partial=True)
-            with suppress(Differs, NoAnswer):
-                if self._released(host):
-                    self.loans.closed(host)
+        A host for which that failed is tried once more only `again`: else each of many checks
+        would try it. Left off after SILENT_MAX hosts without an answer.
+        """
+        silent = 0
+        for host in [each for each in self.loans.open if again or each not in self.loans.stuck]:
+            self.loans.stuck.add(host)
+            try:
+                for name, units in self.loans.to_undo(host, self.wares).items():
+                    with suppress(Differs, *MISSHAPEN):
+                        self.ask(host, Want(name, -units), incremental=True, partial=True)
+                with suppress(Differs, *MISSHAPEN):
+                    if self._released(host):
+                        self.loans.closed(host)
+            except NoAnswer:
+                silent += 1
+                if silent == SILENT_MAX:
+                    return
 
     def _released(self, host: str) -> bool:
         """Return all that a host holds, in one of two ways, and say whether it holds nothing."""
@@ -278,7 +289,7 @@ class Site:
         for name, units in held.items():
             if isinstance(units, int) and units > 0 and name in self.told:
                 self.ask(host, Want(name, -units), incremental=True, partial=True)
-        return not answer.names() or not self.read_back(host).names()
+        return not any(held.values()) or not self.read_back(host).names()
 
     def left_over(self) -> list[str]:
         """Say what could not be given back, a sentence each."""

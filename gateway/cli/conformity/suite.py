@@ -34,14 +34,12 @@ from gateway.cli.conformity.checks import (
     NotTried,
     Result,
     Section,
-    shortened,
-    shown,
 )
 from gateway.cli.conformity.examining import examine_all
 from gateway.cli.conformity.sessions import Login
-from gateway.cli.conformity.site import Site
+from gateway.cli.conformity.site import SILENT_MAX, Site
 from gateway.cli.conformity.wares import Ware
-from gateway.cli.conformity.wire import NoAnswer
+from gateway.cli.conformity.wire import MISSHAPEN, NoAnswer
 from gateway.core.errors import GatewayError, InvalidInput
 
 SECTIONS: Final[tuple[Section, ...]] = (
@@ -57,13 +55,10 @@ SECTIONS: Final[tuple[Section, ...]] = (
     administration.SECTION,
     reads.SECTION,
 )
-SILENT_MAX: Final = 3  # checks in a row without an answer, after which a server is left alone
 GIVING_BACK_MAX: Final = 3  # tries, at the end
 
 # Of a check that is run with several features: one difference counts, else one pass.
 _WEIGHT: Final = (Result.DIFFERS, Result.PASS, Result.NOT_OFFERED, Result.NOT_TRIED)
-# What a check trips over when an answer is of a shape that it did not look for.
-_MISSHAPEN: Final = (LookupError, TypeError, ValueError, AttributeError)
 
 
 class ServerAway(GatewayError):
@@ -94,15 +89,15 @@ def perform(
     """Run every check; `said` is told the title of each before it is run.
 
     Whatever ends it, what hosts of the run hold is given back first. Raises InvalidInput when the
-    key is of no use, ServerAway.
+    key or the log-in is of no use, ServerAway.
     """
     try:
         try:
             _let_in(site)
             if login is not None:
-                site.log_in(login)
+                _log_in(site, login)
         except NoAnswer as error:
-            raise ServerAway(f"{site.target.root}: {error}") from None
+            raise ServerAway(site.safe(f"{site.target.root}: {error}")) from None
         examine_all(site)
         judge = Judge(site)
         found = []
@@ -115,7 +110,7 @@ def perform(
         return found
     finally:
         for _ in range(GIVING_BACK_MAX):
-            site.give_back()
+            site.give_back(again=True)
 
 
 def _let_in(site: Site) -> None:
@@ -124,6 +119,14 @@ def _let_in(site: Site) -> None:
         raise InvalidInput(
             f"{site.target.base} answers this key with 401: is --instance right, and has it the"
             " public half?"
+        )
+
+
+def _log_in(site: Site, login: Login) -> None:
+    site.log_in(login)
+    if site.session.reply.status == 401:
+        raise InvalidInput(
+            f"{site.target.base}/authorize answers {login.user} with 401: is the password right?"
         )
 
 
@@ -143,7 +146,7 @@ class Judge:
                 self._site.session.token_for(check.role)
             found = [self._tried(check, wares) for wares in self._choices(check)]
         except NotTried as error:
-            return _verdict(check, Result.NOT_TRIED, why=str(error))
+            return _verdict(check, Result.NOT_TRIED, why=self._site.safe(str(error)))
         return min(found, key=lambda verdict: _WEIGHT.index(verdict.result))
 
     def _choices(self, check: Check) -> Iterator[tuple[Ware, ...]]:
@@ -169,17 +172,17 @@ class Judge:
         try:
             check.run(self._site, *wares)
         except NotTried as error:
-            return _verdict(check, Result.NOT_TRIED, why=str(error))
+            return _verdict(check, Result.NOT_TRIED, why=self._site.safe(str(error)))
         except NotOffered as error:
-            return _verdict(check, Result.NOT_OFFERED, why=self._safe(str(error)))
+            return _verdict(check, Result.NOT_OFFERED, why=self._site.safe(str(error)))
         except Differs as error:
             if check.optional and isinstance(error, Absent):
-                return _verdict(check, Result.NOT_OFFERED, why=self._safe(error.found))
+                return _verdict(check, Result.NOT_OFFERED, why=self._site.safe(error.found))
             return self._difference(check, error.expected, error.found, with_them)
         except NoAnswer as error:
             self._silent = silent + 1
             return self._difference(check, "an answer", str(error), with_them)
-        except _MISSHAPEN as error:
+        except MISSHAPEN as error:
             found = f"another one ({type(error).__name__}: {error})"
             return self._difference(check, "an answer of the documented shape", found, with_them)
         finally:
@@ -189,12 +192,9 @@ class Judge:
     def _difference(self, check: Check, expected: str, found: str, why: str | None) -> Verdict:
         return msgspec.structs.replace(
             _verdict(check, Result.DIFFERS, why=why and f"with {why}"),
-            expected=self._safe(expected),
-            found=self._safe(found),
+            expected=self._site.safe(expected),
+            found=self._site.safe(found),
         )
-
-    def _safe(self, text: str) -> str:
-        return shortened(self._site.scrubbed(shown(text)))
 
 
 def _verdict(check: Check, result: Result, *, why: str | None = None) -> Verdict:

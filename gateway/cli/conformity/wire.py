@@ -1,13 +1,19 @@
 """One request to a foreign server and its answer: bounded in time, in bytes and in tries.
 
-Decided here: how long an answer may take and be, and that only a 429, which says that nothing was
-done, is asked again. Not decided here: what is asked (site.py). Source: protocols/cmapi.md 5.5.
+Decided here: how long an answer may take and be, that only a 429, which says that nothing was
+done, is asked again, and that nobody's cookie, proxy or .netrc takes part: each request has the
+credentials it names and no others. Not decided here: what is asked (site.py).
+Source: protocols/cmapi.md 5.5.
 """
 
 from __future__ import annotations
 
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import FrameType
 from typing import Any, Final, NamedTuple
 
 import httpx
@@ -15,14 +21,21 @@ import msgspec
 
 from gateway.cli.conformity.checks import Differs
 
-TIMEOUT_S: Final = 10.0  # of each step of a request, and of reading an answer in all
+TIMEOUT_S: Final = 10.0  # of one try, from the first byte sent to the last one read
 ANSWER_BYTES_MAX: Final = 8 * 2**20
 TRIES_MAX: Final = 3
 PAUSE_S_MAX: Final = 5  # of what a Retry-After asks for
+_DIGITS_MAX: Final = 9  # of a Retry-After that are read
+# What a reader trips over when an answer is of a shape that it did not look for.
+MISSHAPEN: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 class NoAnswer(Exception):
     """The server gave no answer, or one that does not end; what was asked may have been done."""
+
+
+class Busy(NoAnswer):
+    """The server answered every try with 429: nothing was done."""
 
 
 class Reply(NamedTuple):
@@ -50,7 +63,7 @@ class Reply(NamedTuple):
 
 
 class Wire:
-    """Sends requests over one client, one after another."""
+    """Sends requests over one client, one after another, from the main thread."""
 
     def __init__(self, client: httpx.Client) -> None:
         self._client = client
@@ -58,27 +71,68 @@ class Wire:
     def send(
         self, method: str, url: str, headers: Mapping[str, str], content: bytes = b""
     ) -> Reply:
-        """Send until the answer is not 429, TRIES_MAX times at most. Raises NoAnswer."""
-        for _ in range(TRIES_MAX - 1):
-            reply = self._sent(method, url, headers, content)
+        """Send until the answer is not 429, TRIES_MAX times at most. Raises NoAnswer, and Busy
+        when even the last one is.
+        """
+        named = {**headers, "Accept-Encoding": "identity"}
+        for tries_left in reversed(range(TRIES_MAX)):
+            with _within(TIMEOUT_S):
+                reply = self._sent(method, url, named, content)
             if reply.status != 429:
                 return reply
-            asked = reply.headers.get("retry-after", "")
-            time.sleep(min(int(asked) if asked.isdecimal() else 1, PAUSE_S_MAX))
-        return self._sent(method, url, headers, content)
+            if tries_left:
+                asked = reply.headers.get("retry-after", "")
+                pause_s = int(asked[:_DIGITS_MAX]) if asked.isdecimal() else 1
+                time.sleep(min(pause_s, PAUSE_S_MAX))
+        raise Busy(f"no answer: HTTP 429, {TRIES_MAX} times")
 
     def _sent(self, method: str, url: str, headers: Mapping[str, str], content: bytes) -> Reply:
-        until_s = time.monotonic() + TIMEOUT_S
         parts: list[bytes] = []
         size = 0
         try:
             with self._client.stream(method, url, headers=headers, content=content) as response:
-                for part in response.iter_bytes():
+                coding = response.headers.get("content-encoding", "identity")
+                if coding != "identity":
+                    # Not unpacked: nobody asked for it, and a little of it can be very much.
+                    raise NoAnswer(f"no answer: one with Content-Encoding {coding}")
+                for part in response.iter_raw():
                     parts.append(part)
                     size += len(part)
-                    if size > ANSWER_BYTES_MAX or time.monotonic() > until_s:
-                        raise NoAnswer(f"an answer over {ANSWER_BYTES_MAX} bytes or {TIMEOUT_S} s")
+                    if size > ANSWER_BYTES_MAX:
+                        raise NoAnswer(f"no answer: one over {ANSWER_BYTES_MAX} bytes")
                 return Reply(response.status_code, response.headers, b"".join(parts))
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             why = " ".join(str(error).split()) or type(error).__name__
             raise NoAnswer(f"no answer: {why}") from None
+
+
+def new_client(transport: httpx.BaseTransport | None = None) -> httpx.Client:
+    """Make a client that follows nothing, keeps nothing and takes nothing from its surroundings."""
+    no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+    return httpx.Client(
+        transport=transport,
+        timeout=TIMEOUT_S,
+        follow_redirects=False,
+        trust_env=False,
+        cookies=no_cookies,
+    )
+
+
+@contextmanager
+def _within(limit_s: float) -> Iterator[None]:
+    """End the block with NoAnswer when it takes longer.
+
+    A timeout of the client is of each read, which headers that come byte by byte, or one 103 after
+    another, never exceed; an alarm ends all of it, wherever it is.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise NoAnswer(f"no answer: none that ended within {limit_s:g} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
