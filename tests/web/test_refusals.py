@@ -53,6 +53,7 @@ class Case:
     operation: str
     error: type[GatewayError]
     content: bytes | None = None
+    signed: Any = None  # a payload, to be signed when it is sent
     query: str = ""
     tail: tuple[str, str] | None = None  # of the path: what stands there, and what is sent
     method: str = ""
@@ -61,13 +62,14 @@ class Case:
     arguments: list[str] | None = None
 
     def __str__(self) -> str:
-        said = self.query or (self.tail and self.tail[1]) or self.content or self.headers
+        said = self.query or (self.tail and self.tail[1]) or self.content or self.signed
+        said = said or self.headers
         return f"{self.error.__name__}-{self.operation}-{str(said)[:24]}"
 
 
-def _jose(payload: Any) -> tuple[bytes, dict[str, str]]:
-    body = signed("signed", {"jti": "b"}, OWN, json.dumps(payload).encode())
-    return body, {"Content-Type": "application/jose"}
+def _signed(payload: Any) -> bytes:
+    """Sign a payload now: one of some minutes ago would be refused for that."""
+    return signed("signed", {"jti": "b"}, OWN, json.dumps(payload).encode())
 
 
 ACCESS, SIGNED, PREVIEW, BATCH = (
@@ -78,7 +80,7 @@ UPLOAD, LOGIN, POLICIES = "POST …/rest_licensing_keys", "POST …/authorize", 
 FEATURE, FEATURE_CLIENTS = "GET …/features/{number}", "GET …/features/{number}/clients"
 CLIENTS, DROP, EXPLAIN = "GET …/clients", "DELETE …/clients/{number}", "GET …/requests/{id:path}"
 SHORT = "GET /api/1.0/"
-NO_LIST, JOSE = _jose({"requests": "none"})
+JOSE = {"Content-Type": "application/jose"}
 NOT_NAMES = (b"", b"nonsense", b"[]", b"null", b"{", b"\xff", b"[" * 5_000)
 NO_KEYS = (b"", b"nonsense", public_der("own", "ES256"), public_der("own", "EdDSA"))
 
@@ -90,7 +92,7 @@ CASES = [
       for each in (ACCESS, SIGNED, PREVIEW)),
     *(Case(each, BadRequest, headers={"Idempotency-Key": key}, arguments=["Idempotency-Key"])
       for each in (ACCESS, SIGNED) for key in ("", "x" * 256, "a b")),
-    Case(BATCH, BadRequest, NO_LIST, headers=JOSE, arguments=["requests"]),
+    Case(BATCH, BadRequest, signed={"requests": "none"}, headers=JOSE, arguments=["requests"]),
     Case(LOGIN, BadRequest, b'{"user": "ann"}', arguments=["password"]),
     Case(LOGIN, BadRequest, b'{"user": 1, "password": "x"}', arguments=["user"]),
     Case(POLICIES, BadRequest, b'{"licensing.none": 1}', arguments=["licensing.none"]),
@@ -182,6 +184,8 @@ def test_a_request_that_is_wrong_is_refused_as_documented(tenants: Tenants, case
         assert case.tail[0] in path
         path = path.replace(*case.tail)
     content = operation.body if case.content is None else case.content
+    if case.signed is not None:
+        content = _signed(case.signed)
     headers = {} if case.no_credential or case.headers is JOSE else tenants.good(operation)
     if operation.media_type:
         headers["Content-Type"] = operation.media_type
