@@ -120,8 +120,10 @@ async def _kept_up(store: Store) -> AsyncIterator[None]:
     reaches the lane: what reads a catalogue first would miss it for ever.
     """
 
+    ended = False
+
     async def look() -> None:
-        while True:
+        while not ended:
             await asyncio.sleep(LOOK_S)
             with suppress(Exception):  # it is tried again at the next look
                 await store.reachable()
@@ -130,6 +132,7 @@ async def _kept_up(store: Store) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        ended = True  # said as well: the client library has been seen to swallow a cancellation
         looking.cancel()
         await asyncio.wait([looking])
 

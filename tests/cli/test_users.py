@@ -58,6 +58,7 @@ def catalogue(var: Path, instance: str = "I") -> Catalogue:
     return asyncio.run(read())
 
 
+@pytest.mark.slow
 def test_a_user_is_listed_until_removed(var: Path) -> None:
     assert add(var, "~", "ann", "--roles", "ROLE_ADMIN,ROLE_READ").stdout == "added ann\n"
     assert add(var, "J", "bob@example.com").exit_code == 0
@@ -116,6 +117,7 @@ def test_a_machine_whose_clock_is_behind_ends_former_sessions_all_the_same(
     assert user.since_s > begun_s
 
 
+@pytest.mark.slow
 def test_apply_leaves_users_alone(var: Path) -> None:
     add(var, "I", "ann")
     before = catalogue(var)

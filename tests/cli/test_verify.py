@@ -53,6 +53,7 @@ def verify(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_balanced_books_are_shown_to_the_letter_and_exit_0(tmp_path: Path) -> None:
     store_with(tmp_path, BALANCED)
     told = verify(tmp_path, "DEMO", "--format", "json")
@@ -93,6 +94,7 @@ def test_balanced_books_are_shown_to_the_letter_and_exit_0(tmp_path: Path) -> No
     assert expected == json.loads(told.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [(), ("DEMO",), ("~",)])
 def test_a_table_ends_with_the_verdict(tmp_path: Path, which: tuple[str, ...]) -> None:
     store_with(tmp_path, BALANCED)
@@ -131,6 +133,7 @@ def test_a_carried_negative_is_marked_and_told_in_json(tmp_path: Path) -> None:
     assert (lines[0]["open"], lines[0]["carried"]) == (-8, -8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["parked", "dead"])
 def test_a_table_points_to_what_a_person_can_decide(tmp_path: Path, place: str) -> None:
     store_with(tmp_path, {**BALANCED, "open|L1|parent": 30, f"{place}|L1|parent": 10})
@@ -173,6 +176,7 @@ def test_an_empty_store_balances(tmp_path: Path) -> None:
     assert json.loads(told.stdout) == {"instances": [], "conservation": "OK"}
 
 
+@pytest.mark.slow
 def test_a_watch_looks_again_until_ctrl_c_and_ends_as_the_last_look_did(tmp_path: Path) -> None:
     store_with(tmp_path, BALANCED)
     with subprocess.Popen(

@@ -115,6 +115,7 @@ def test_a_text_that_is_no_hash_within_bounds_costs_what_the_decoy_costs(
     assert asked == [(COST_N, 8, 1, 32)]
 
 
+@pytest.mark.slow
 @settings(max_examples=20, deadline=None)
 @given(st.text(max_size=120))
 def test_no_text_whatever_raises_or_verifies(text: str) -> None:

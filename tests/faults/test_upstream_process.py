@@ -22,6 +22,8 @@ from tests.faults.ledger import FILES, Accepted
 from tests.faults.plan import FAULTS, PASSING, Plan, decode_plan, encode_plan, fault_at
 from tests.faults.works import PROGRAM, Upstream
 
+pytestmark = pytest.mark.slow
+
 BEARER = {"Authorization": "Bearer token", "Content-Type": "application/json"}
 TIMEOUT_S = 0.3
 

@@ -21,7 +21,7 @@ from tests.model.laws import check_laws
 from tests.model.pools import AT_THE_END_OF_NUMBERS, BEGIN_MS, LEFT_AT_THE_END, first_catalogues
 from tests.model.twins import Asked, Twin, World
 
-EXAMPLES = int(os.environ.get("GATEWAY_MODEL_EXAMPLES", "30"))
+EXAMPLES = int(os.environ.get("GATEWAY_MODEL_EXAMPLES", "20"))
 STEPS = 40
 
 RUNS = count(1)

@@ -62,6 +62,7 @@ def compare(bench: Bench, world: World, twin: Twin) -> Dump:
     return found
 
 
+@pytest.mark.slow
 def test_more_lapses_than_one_call_may_sweep_are_back_before_the_answer(bench: Bench) -> None:
     """All that has lapsed is in the pool again, however many calls that takes."""
     world, twin = open_world(bench, "MANY")

@@ -85,6 +85,7 @@ def acked(tmp_path: Path, *store: str) -> int:
     return units
 
 
+@pytest.mark.slow
 def test_kill_between_script_and_answer_counts_once_when_retried(
     tmp_path: Path, processes: Processes, token: str
 ) -> None:
@@ -150,6 +151,7 @@ def test_kill_of_gateway_and_store_keeps_every_acknowledged_count(
     assert acked(tmp_path, "--data-dir", str(data_dir)) == units
 
 
+@pytest.mark.slow
 def test_kill_of_the_store_alone_is_ridden_over(
     tmp_path: Path, processes: Processes, token: str
 ) -> None:

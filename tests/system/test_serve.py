@@ -128,6 +128,7 @@ def test_more_connections_than_allowed_are_dropped(processes: Processes) -> None
         assert ask(second).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.slow
 def test_workers_serve_and_stop_together(processes: Processes) -> None:
     gateway = processes.serve("--workers", "2", drain_s=0.5)
     workers = gateway.workers()
@@ -151,6 +152,7 @@ def test_no_orphan_answers_after_the_parent_was_killed(processes: Processes) -> 
     eventually(lambda: has_ended(store))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_service_goes_on(processes: Processes) -> None:
     gateway = processes.serve("--workers", "2", GATEWAY_LOG__FORMAT="json")
     before, store = gateway.workers(), gateway.store_pid()
@@ -232,6 +234,7 @@ def test_one_http2_connection_serves_any_number_of_requests(processes: Processes
     assert len(streams) == 1
 
 
+@pytest.mark.slow
 def test_it_serves_tls_with_a_certificate_given(processes: Processes) -> None:
     certificate, key = self_signed(processes.directory)
     settings = {"GATEWAY_SERVER__TLS_CERT": str(certificate), "GATEWAY_SERVER__TLS_KEY": str(key)}
@@ -267,12 +270,14 @@ def test_bad_flags_are_one_sentence(processes: Processes, arguments: tuple[str, 
     assert refused(processes, *arguments).count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_set_up_that_no_worker_can_start_with_is_told_once(processes: Processes) -> None:
     settings = {"GATEWAY_SIGNING__KEY_FILE": str(processes.directory / "missing.pem")}
     message = refused(processes, "--bind", f"127.0.0.1:{free_port()}", "--workers", "3", **settings)
     assert message.count("missing.pem") == message.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_tls_without_its_key_is_one_sentence(processes: Processes) -> None:
     certificate, key = self_signed(processes.directory)
     names = ("GATEWAY_SERVER__TLS_CERT", "GATEWAY_SERVER__TLS_KEY")

@@ -14,6 +14,8 @@ from gateway.core.ports import Outbox
 from gateway.store.outbox import RedisOutbox
 from tests.upstream.works import Works, at_works, eventually
 
+pytestmark = pytest.mark.slow
+
 CURABLE = [
     "500",
     "500 applied",

@@ -61,6 +61,7 @@ def test_a_fault_at_any_step_is_told_truly_and_the_next_attempt_ends_it(
     assert at > 10
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_step_leaves_a_whole_file_or_none(tmp_path: Path) -> None:
     ran = run_here(f"kill_at_every_step({str(tmp_path)!r})")
     assert (ran.stderr, ran.returncode) == ("", 0)
@@ -107,6 +108,7 @@ def recover(spool: Path, *, carried: bool) -> None:
     assert drafts(spool) == []
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_lose_and_double_nothing(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(2**32)
     ran = run_here(f"kill_at_random({str(tmp_path)!r}, {seed})")

@@ -184,6 +184,7 @@ _many = settings(
 )
 
 
+@pytest.mark.slow
 @_many
 @given(body=_bodies, endpoint=st.sampled_from([ACCESS, "signed_access_request", "preview_request"]))
 def test_no_body_of_a_trusted_client_is_our_failure(
@@ -231,6 +232,7 @@ def test_no_credential_of_a_stranger_is_our_failure(
     served.run(told())
 
 
+@pytest.mark.slow
 @_many
 @given(claims=st.dictionaries(st.sampled_from(("iat", "jti", "aud", *_members)), _json))
 def test_no_signed_payload_of_a_trusted_client_is_our_failure(

@@ -12,6 +12,8 @@ import pytest
 from tests.web.operations import BASE, OPERATIONS, SHORT, Operation, Way, heads, methods_of, those
 from tests.web.tenants import EVERY, OTHER, OWN, Tenants, tenants_serving, without_ids
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PATHS = sorted({operation.path for operation in OPERATIONS})
 CLOSED = those(Way.CLIENT, Way.ADMINISTRATOR)
