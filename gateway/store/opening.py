@@ -132,7 +132,8 @@ async def _kept_up(store: Store) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        ended = True  # said as well: the client library has been seen to swallow a cancellation
+        # Said as well: before Python 3.12 asyncio.wait_for, in the client library, may swallow it.
+        ended = True
         looking.cancel()
         await asyncio.wait([looking])
 
