@@ -29,6 +29,7 @@ from gateway.service.explain import Explain
 from gateway.service.features import Features
 from gateway.service.health import reasons_not_ready
 from gateway.service.policies import InstancePolicies
+from gateway.service.reports import Reports
 from gateway.service.server import Server, distribution_version
 from gateway.service.sweeping import Sweeper
 from gateway.store import opening
@@ -53,6 +54,7 @@ from gateway.web import (
     cmapi_features,
     cmapi_server,
     ops,
+    usage,
 )
 from gateway.web.app import make_app
 from gateway.web.bodies import LargeBodies, Limits
@@ -267,6 +269,7 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
             *cmapi_clients.routes(clients),
             *cmapi_explain.routes(admin, Explain(store.catalogues)),
             *cmapi_server.routes(server, InstancePolicies(admin), limits),
+            *usage.routes(admin, make_reports(store)),
             *ops.routes(
                 reasons,
                 {"keys": [jwk(public, signer.kid)]},
@@ -274,6 +277,11 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
             ),
         ]
     )
+
+
+def make_reports(store: Store) -> Reports:
+    """Build what reports usage over an open store."""
+    return Reports(store.catalogues, Sweeper(store.catalogues, store.lane).sweep)
 
 
 async def _signing_key(config: Config, store: Store) -> PrivateKey:

@@ -29,6 +29,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "token": ("gateway.cli.token:token", "Mint a capability token."),
     "request": ("gateway.cli.request:request", "Send one access request."),
     "explain": ("gateway.cli.explain:explain", "Tell why a request was granted or not."),
+    "report": ("gateway.cli.report:report", "Tell what was used, denied and held."),
     "conformance": ("gateway.cli.conformance:conformance", "Score a CMAPI server, any one."),
     "verify": ("gateway.cli.verify:verify", "Check that no unit is lost or counted twice."),
     "schema": ("gateway.cli.schema:schema", "Write OpenAPI and JSON Schemas."),

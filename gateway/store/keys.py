@@ -46,6 +46,7 @@ class InstanceKeys:
         "lapse",
         "lease",
         "ledger",
+        "months",
         "partition",
         "prefix",
         "record",
@@ -72,6 +73,7 @@ class InstanceKeys:
         # base, open, sealed, forwarded, parked, dead|<line>|<upstream>
         self.ledger = prefix + "ledger"
         self.record = prefix + "record"  # STREAM of people's decisions
+        self.months = prefix + "months"  # HASH of months folded: <line>|<yyyymm>|u b p h d:<code>
         partition_keys = PartitionKeys(self.partition)
         self.instances = partition_keys.instances
         self.due = partition_keys.due

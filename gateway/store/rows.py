@@ -31,11 +31,13 @@ async def scan(client: Redis, key: str) -> dict[bytes, bytes]:
     return found
 
 
-async def steps(client: Redis, key: str) -> AsyncIterator[dict[bytes, bytes]]:
+async def steps(
+    client: Redis, key: str, *, match: str | None = None, count: int = SCAN_COUNT
+) -> AsyncIterator[dict[bytes, bytes]]:
     """Read a hash in bounded steps; a field may come twice. Raises Unavailable."""
     cursor = 0
     while True:
-        cursor, fields = await answered(client.hscan(key, cursor, count=SCAN_COUNT))
+        cursor, fields = await answered(client.hscan(key, cursor, match=match, count=count))
         yield cast(dict[bytes, bytes], fields)
         if not cursor:
             return

@@ -113,28 +113,38 @@ def totals(directory: Path, upstream: str) -> dict[tuple[str, str], int]:
     that were changed or cannot be read, OSError when the directory cannot.
     """
     sums: Counter[tuple[str, str]] = Counter()
-    counted: set[str] = set()
-    problems = []
-    for name in sorted(_names(directory)):
+    problems: list[str] = []
+    for batch in batches(directory, upstream, problems):
+        for event in batch:
+            sums[event.data.instance, event.data.line] += event.data.units
+    if problems:
+        raise InvalidInput(*problems)
+    return dict(sums)
+
+
+def batches(directory: Path, upstream: str, problems: list[str]) -> Iterator[list[Event]]:
+    """Read the events of an upstream's files that are in the directory, oldest file first.
+
+    Each batch comes once, and foreign files not at all. Files that were changed or cannot be read
+    are named in `problems`. Raises OSError when the directory cannot be read.
+    """
+    seen: set[str] = set()
+    for name in sorted(_names(directory), key=lambda name: (read_file_name(name) or (0,), name)):
         if read_file_name(name) is None:
             continue
         try:
             body, last = open_file(_read(directory / name))
-            if last.upstream != upstream or last.batch in counted:
+            if last.upstream != upstream or last.batch in seen:
                 continue
-            told = [event.data for event in _event(body)]
+            told = _event(body)
         except FileNotFoundError:  # carried away just now
             continue
         except (InvalidInput, msgspec.MsgspecError, OSError) as error:
             why = _reason(error) if isinstance(error, OSError) else str(error)
             problems.append(f"{name}: {why}")
             continue
-        counted.add(last.batch)
-        for usage in told:
-            sums[usage.instance, usage.line] += usage.units
-    if problems:
-        raise InvalidInput(*problems)
-    return dict(sums)
+        seen.add(last.batch)
+        yield told
 
 
 @dataclass(frozen=True)

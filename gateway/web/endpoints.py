@@ -6,7 +6,7 @@ what is read and answered; that is a function per endpoint. Source: SEMANTICS 10
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import structlog
 from starlette.types import Receive, Scope, Send
@@ -16,7 +16,8 @@ from gateway.protocols import problem
 from gateway.web.bodies import BodyTooLarge, ClientGone, drain
 from gateway.web.request_ids import RequestIds
 
-Answered = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
+# Status, headers, body; a body in pieces is streamed, and has no length.
+Answered = tuple[int, list[tuple[bytes, bytes]], bytes | AsyncIterator[bytes]]
 Answer = Callable[[Scope, Receive, str], Awaitable[Answered]]  # the last one is the request id
 
 JSON = (b"content-type", b"application/json")
@@ -52,14 +53,25 @@ class Endpoint:
             _log.exception("unexpected", request_id=request_id, kind=self.name)
             status, headers, body = as_answered(problem.render_internal(request_id))
         headers.append((b"gateway-request-id", request_id.encode()))
-        headers.append((b"content-length", b"%d" % len(body)))
+        if isinstance(body, bytes):
+            headers.append((b"content-length", b"%d" % len(body)))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         if unread:
             # All of the answer, but not its end: that would close the connection.
             await send({"type": "http.response.body", "body": body, "more_body": True})
             await drain(receive)
             body = b""
-        await send({"type": "http.response.body", "body": body})
+        if isinstance(body, bytes):
+            await send({"type": "http.response.body", "body": body})
+            return
+        try:
+            async for piece in body:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except Exception:
+            # The status is out. To break off is all that is left: nobody shall take it for whole.
+            _log.exception("broken_off", request_id=request_id, kind=self.name)
+            raise
+        await send({"type": "http.response.body", "body": b""})
 
 
 def by_method(answers: Mapping[str, Answer]) -> Answer:
