@@ -82,7 +82,7 @@ SETTINGS: Final = tuple(
 # Accepted, since the format of the file is fixed, but without effect yet.
 NOT_IN_FORCE: Final = (
     *("server.trusted_proxies", "redis.ack_replicas"),
-    *("limits.requests_per_key_per_s", "report.retention"),
+    "limits.requests_per_key_per_s",
     *(name for name in SETTINGS if name.startswith(("licensespring.", "ui."))),
 )
 

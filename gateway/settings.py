@@ -140,6 +140,10 @@ class Limits(Section, frozen=True):
 class Report(Section, frozen=True):
     retention: Months = "25mo"
 
+    @property
+    def retention_months(self) -> int:
+        return int(self.retention.removesuffix("mo"))
+
 
 class Token(Section, frozen=True):
     clock_skew_s: Annotated[int, _between(0, 3_600)] = 60

@@ -27,6 +27,7 @@ from gateway.service.clients import Clients
 from gateway.service.credentials import Credentials
 from gateway.service.explain import Explain
 from gateway.service.features import Features
+from gateway.service.folding import Folder
 from gateway.service.health import reasons_not_ready
 from gateway.service.policies import InstancePolicies
 from gateway.service.reports import Reports
@@ -116,17 +117,23 @@ async def open_forwarder(
         for upstream in config.upstreams:
             http = await stack.enter_async_context(open_http())
             routes.append(await make_route(config, upstream, store, http))
+        sweep = Sweeper(store.catalogues, store.lane).sweep
         forwarder = Forwarder(
             RedisOutbox(store.client, store.scripts, store.partitions, fsync),
             store.catalogues,
             routes,
-            sweep=Sweeper(store.catalogues, store.lane).sweep,
+            sweep=sweep,
+            fold=Folder(store.catalogues, sweep, config.report.retention_months, _now_ms).fold,
             blocked_retry_s=config.forward.blocked_retry_ms / 1000,
         )
         try:
             yield forwarder
         finally:
             await forwarder.stop(grace_s)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 Totals = Mapping[str, Mapping[tuple[str, str], int]]  # upstream -> (instance, line) -> units

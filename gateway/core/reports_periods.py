@@ -169,6 +169,15 @@ def shifted(unit: Unit, day: date, units: int) -> date:
     return date(year, month + 1, min(day.day, monthrange(year, month + 1)[1]))
 
 
+def months_before(since: date, today: date, kept: int) -> list[int]:
+    """List the months (yyyymm) from `since` on that are wholly older than `kept` months, ascending.
+
+    The day so many months before `today` is kept, and with it the whole month that it is in.
+    """
+    first_kept = shifted(Unit.MONTH, first_day(Unit.MONTH, today), -kept)
+    return Days(since, first_kept - _DAY).months if since < first_kept else []
+
+
 def is_month_end(day: date) -> bool:
     """Say whether a day is the last one of its month."""
     return day.day == monthrange(day.year, day.month)[1]

@@ -69,7 +69,7 @@ class InstanceKeys:
         self.lapse = prefix + "lapse"
         self.seen = prefix + "seen"  # ZSET host by last request
         self.undo = prefix + "undo"  # HASH <line>|<host> -> packed consumptions, oldest first
-        # HASH seq, last_ms, since_ms; acked|<line>, days|<line>;
+        # HASH seq, last_ms, since_ms, folds (calls that folded days); acked|<line>, days|<line>;
         # base, open, sealed, forwarded, parked, dead|<line>|<upstream>
         self.ledger = prefix + "ledger"
         self.record = prefix + "record"  # STREAM of people's decisions

@@ -2,8 +2,10 @@
 
 Decided here: what is read together in one transaction, so that the equations hold under load, and
 how the ledger's fields are spelt. Not decided here: which sums have to agree (service/balance.py)
-and who writes them (the Lua files). A deep read holds the store for as long as its rows take: about
-a third of a second for a million of them; of batches set aside it leaves the bodies where they are.
+and who writes them (the Lua files). The past is read page by page before the transaction, which the
+store refuses if it changed since: a deep read holds the store only for this month's days and the
+rows on their way, a third of a second for a million of them. A past that will not keep still is
+read in the transaction itself. Of batches set aside the bodies are left where they are.
 Source: DESIGN 4 and 5, RELIABILITY 1 (I3).
 """
 
@@ -16,15 +18,21 @@ from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import WatchError
 
 from gateway.core.errors import Unavailable
 from gateway.core.periods import day_number, local_day, zone
 from gateway.core.ports import Standing
 from gateway.core.usage import Row, Scope, units_by_scope
 from gateway.store.keys import InstanceKeys
-from gateway.store.rows import mark_of, row_of
+from gateway.store.rows import mark_of, row_of, steps
 
-ASIDE_TRIES_MAX: Final = 5  # batches are set aside, or decided about, now and then
+# Batches are set aside, or decided about, now and then; days of past months are folded, and change
+# by lapses that are swept late.
+DEEP_TRIES_MAX: Final = 5
+PRESENT_MONTHS: Final = 3  # the last of those listed: read in the transaction itself
+PAST_PAGE_FIELDS: Final = 4_000  # asked for at a time; holds the store for about 2 ms
 
 _decode_rows: Final = msgspec.msgpack.Decoder(tuple[Row, ...]).decode
 _decode_facts: Final = msgspec.msgpack.Decoder(tuple[Standing, str, int, int, int]).decode
@@ -124,21 +132,56 @@ async def read_deep(
         commands["sealed", name] = ("HGETALL", keys.sealed(name))
         commands["blocked", name] = ("HGETALL", keys.blocked(name))
         commands["names", name] = ("HKEYS", keys.aside(name))
-    for month in months:
+    past, present = months[:-PRESENT_MONTHS], months[-PRESENT_MONTHS:]
+    for month in present:
         commands["days", str(month)] = ("HGETALL", keys.days(month))
+    recorded = [keys.months, *(keys.days(month) for month in past)]
     asides = {name: await _aside_fields(client, keys, name) for name in upstreams}
-    for _ in range(ASIDE_TRIES_MAX):
+    for tries_left in reversed(range(DEEP_TRIES_MAX)):
         kept: dict[_Label, tuple[str, ...]] = {
             ("aside", name): ("HMGET", keys.aside(name), *fields)
             for name, fields in asides.items()
             if fields
         }
-        replies = await _run(client, commands | kept)
+        if tries_left:
+            try:
+                past_units, replies = await _run_after(client, recorded, commands | kept)
+            except WatchError:
+                continue  # the past changed while it was read
+        else:
+            whole = {("days", key): ("HGETALL", key) for key in recorded}
+            past_units, replies = Counter(), await _run(client, commands | kept | whole)
         found = {name: _without_bodies(replies["names", name]) for name in upstreams}
         if found == asides:
-            return _ledger(replies, upstreams, _row_sums(upstreams, asides, replies))
+            return _ledger(replies, upstreams, _row_sums(upstreams, asides, replies, past_units))
         asides = found
     raise Unavailable("Batches are set aside faster than they can be read", "not_applied")
+
+
+async def _run_after(
+    client: Redis, recorded: Sequence[str], commands: Mapping[_Label, tuple[str, ...]]
+) -> tuple[Counter[str], _Replies]:
+    """Add up what is recorded, then run the commands, both as of one moment.
+
+    Raises WatchError when what was added up changed before the commands ran.
+    """
+    async with client.pipeline(transaction=True) as pipeline:
+        await pipeline.watch(*recorded)
+        units = await _units_by_line(client, recorded)
+        pipeline.multi()  # type: ignore[no-untyped-call]
+        return units, await _execute(pipeline, commands)
+
+
+async def _units_by_line(client: Redis, recorded: Iterable[str]) -> Counter[str]:
+    """Add up the units of each line in hashes of days or months, page by page."""
+    sums: Counter[str] = Counter()
+    for key in recorded:
+        units: dict[bytes, bytes] = {}  # by field, for one may come twice
+        async for fields in steps(client, key, match="*|u", count=PAST_PAGE_FIELDS):
+            units |= fields
+        for name, value in units.items():
+            sums[name.decode().partition("|")[0]] += int(value)
+    return sums
 
 
 def _sums(keys: InstanceKeys) -> dict[_Label, tuple[str, ...]]:
@@ -163,7 +206,10 @@ def _refused(keys: InstanceKeys, upstream: str) -> tuple[str, ...]:
 
 
 async def _run(client: Redis, commands: Mapping[_Label, tuple[str, ...]]) -> _Replies:
-    pipeline = client.pipeline(transaction=True)
+    return await _execute(client.pipeline(transaction=True), commands)
+
+
+async def _execute(pipeline: Pipeline, commands: Mapping[_Label, tuple[str, ...]]) -> _Replies:
     for command in commands.values():
         pipeline.execute_command(*command)
     return dict(zip(commands, await pipeline.execute(), strict=True))
@@ -222,7 +268,10 @@ def _carried_scopes(marks: Mapping[bytes, bytes]) -> set[Scope]:
 
 
 def _row_sums(
-    upstreams: Iterable[str], asides: Mapping[str, list[str]], replies: _Replies
+    upstreams: Iterable[str],
+    asides: Mapping[str, list[str]],
+    replies: _Replies,
+    past: Mapping[str, int],
 ) -> RowSums:
     opened: Counter[tuple[str, str]] = Counter()
     sealed: Counter[tuple[str, str]] = Counter()
@@ -241,7 +290,7 @@ def _row_sums(
             if _decode_facts(facts)[0] is Standing.PARKED:
                 for row in _decode_rows(packed):
                     parked[row.line, name] += row.units
-    days: Counter[str] = Counter()
+    days: Counter[str] = Counter(past)
     for (part, _), reply in replies.items():
         for entry, units in reply.items() if part == "days" else ():
             line, _, kind = entry.decode().split("|", 2)

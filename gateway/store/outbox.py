@@ -58,6 +58,13 @@ class RedisOutbox:
             pipeline.zrangebyscore(due, "-inf", now_ms, start=0, num=DUE_MAX)
         return _by_partition(await answered(pipeline.execute()))
 
+    async def instances(self) -> dict[int, list[str]]:
+        """List all instances, by partition, sorted."""
+        pipeline = self.client.pipeline(transaction=False)
+        for partition in range(self.partitions):
+            pipeline.smembers(PartitionKeys(partition).instances)
+        return _by_partition(await answered(pipeline.execute()))
+
     async def take_lease(self, partition: int, holder: str, ttl_ms: int) -> bool:
         """Take the lease of a partition for a holder; False: somebody else has it."""
         return await self._lease("take", partition, holder, ttl_ms)

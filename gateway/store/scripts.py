@@ -94,6 +94,7 @@ class Scripts:
         self.decide = Script("decide", read_lua("note"), outbox, read_lua("decide"))
         self.clean = Script("clean", read_lua("clean"))
         self.logins = Script("logins", clock, read_lua("logins"))
+        self.fold = Script("fold", read_lua("fold"))
 
 
 def refused(error: RedisError) -> bool:

@@ -4,11 +4,12 @@ Decided here: how the record is paged, so that the store is held for some 2 ms a
 for one month at most; and that what is being folded into months meanwhile is read once, where it
 is then. Not decided here: what the fields come to (core/reports.py) and who folds them.
 The rules of the fold that this rests on: it moves all that a line has of one month in one step, and
-so makes `months` grow; and the earlier month goes first. Source: DESIGN 4, SEMANTICS 11.
+counts that step in the ledger; and the earlier month goes first. Source: DESIGN 4, SEMANTICS 11.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -23,6 +24,7 @@ from gateway.store.rows import steps
 
 PAGE_FIELDS: Final = 4_000  # asked for at a time; holds the store for about 2 ms
 TRIES_MAX: Final = 10
+TRY_PAUSE_S: Final = 0.05  # all tries together outlast a visit of whoever folds
 MONTHS_MAX: Final = 1_200  # looked at to find what is held: a century
 
 Fields = dict[bytes, bytes]
@@ -66,7 +68,7 @@ class Record:
     folded: int = 0
     _months: dict[int, Fields] = field(default_factory=dict)  # of those folded, asked for
     _seats: dict[str, dict[int, int]] = field(default_factory=dict)  # of all: by line and month
-    _size: int = 0  # of `months` when it was read
+    _folds: int = 0  # how many there had been when `months` was read
     _from: int = 0
 
     async def clock(self) -> Clock:
@@ -92,12 +94,14 @@ class Record:
         """Read all that is recorded of a month (yyyymm)."""
         for _ in range(TRIES_MAX):
             days = await self._whole(self.keys.days(month))
-            unmoved = await self._months_size() == self._size
+            unmoved = await self._folds_done() == self._folds
             if not unmoved:
                 await self._read_folded()  # what these days lack may be there by now
             # Months are folded in order: what is after the last of them has lost nothing.
             if unmoved or month > self.folded:
                 return Month(month <= self.folded, self._months.get(month, {}), days)
+            await asyncio.sleep(TRY_PAUSE_S)
+            await self._read_folded()
         raise _too_fast()
 
     async def held_before(self, first: int, since: int, lines: Collection[str]) -> dict[str, int]:
@@ -112,8 +116,9 @@ class Record:
         asked = {line for line, seats in zip(lines, used, strict=True) if seats is not None}
         for _ in range(TRIES_MAX):
             held = await self._last_words(first, since, asked)
-            if await self._months_size() == self._size:
+            if await self._folds_done() == self._folds:
                 return held
+            await asyncio.sleep(TRY_PAUSE_S)
             await self._read_folded()
         raise _too_fast()
 
@@ -150,16 +155,17 @@ class Record:
         there = await answered(pipeline.execute())
         return [month for month, exists in zip(listed, there, strict=True) if exists]
 
-    async def _months_size(self) -> int:
-        size: Any = await answered(self.client.hlen(self.keys.months))
-        return int(size)
+    async def _folds_done(self) -> int:
+        # Not the size of `months`: what is folded of a late lapse changes fields that are there.
+        folds: Any = await answered(self.client.hget(self.keys.ledger, "folds"))
+        return int(folds or 0)
 
     async def _read_folded(self) -> None:
         """Read what months were folded to: all of those asked for, else only seats."""
-        # The size first: what is folded while this reads makes the reader look again.
-        self._size = await self._months_size()
+        # The number first: what is folded while this reads makes the reader look again.
+        self._folds = await self._folds_done()
         self._months, self._seats = {}, {}
-        if not self._size:
+        if not self._folds:
             return
         async for fields in steps(self.client, self.keys.months, count=PAGE_FIELDS):
             for name, value in fields.items():

@@ -1,9 +1,9 @@
 """The forwarder: which outboxes are delivered when, under which lease, and how it stops.
 
 Decided here: rounds over the partitions with something to forward, one round per upstream at a
-time; pauses between rounds; the background sweep of lapses; draining and stopping. Not decided
-here: how one outbox is delivered (delivery.py). Clocks, sleep and random are arguments.
-Source: DESIGN 3 (lapses) and 5.
+time; pauses between rounds; when lapses are swept; draining and stopping. Not decided here: how one
+outbox is delivered (delivery.py), which old days are folded when (folding.py). Clocks, sleep and
+random are arguments. Source: DESIGN 3 (lapses) and 5.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import structlog
 
 from gateway.core.ports import CatalogueReader, Outbox, Route
 from gateway.upstream.delivery import Delivery, Progress
+from gateway.upstream.folding import FoldRounds
 from gateway.upstream.leases import Leases
 
 PARTITIONS_AT_ONCE_MAX: Final = 8
@@ -67,7 +68,8 @@ class _Round:
 
 @dataclass
 class Forwarder:
-    """Forwards usage of all instances over `routes`; `sweep` is told instances with lapses due.
+    """Forwards usage of all instances over `routes`; `sweep` is told instances with lapses due,
+    `fold` all of them, to fold days that are old and say whether there are more.
 
     Either `start` and `stop`, or `drain` alone, or `drain` between the two.
     """
@@ -76,6 +78,7 @@ class Forwarder:
     catalogues: CatalogueReader
     routes: Sequence[Route]
     sweep: Callable[[str], Awaitable[object]] | None = None
+    fold: Callable[[str], Awaitable[bool]] | None = None
     blocked_retry_s: float = 3_600.0
     monotonic_s: Callable[[], float] = time.monotonic
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
@@ -99,10 +102,20 @@ class Forwarder:
         self._rounds = {route.name: asyncio.Lock() for route in self.routes}
 
     def start(self) -> None:
-        """Begin to forward and to sweep, in tasks of their own."""
+        """Begin to forward, to sweep and to fold, in tasks of their own."""
         self._tasks = [asyncio.create_task(self._serve(route)) for route in self.routes]
         if self.sweep is not None:
             self._tasks.append(asyncio.create_task(self._sweep_on(self.sweep)))
+        if self.fold is not None:
+            rounds = FoldRounds(
+                self.outbox,
+                self.leases,
+                self.fold,
+                self.monotonic_s,
+                self.random,
+                self._stopping.is_set,
+            )
+            self._tasks.append(asyncio.create_task(self._fold_on(rounds)))
 
     async def stop(self, grace_s: float = 8.0) -> list[Leftover]:
         """Stop in order: claim nothing new, finish what is sent, give leases back, list the rest.
@@ -300,6 +313,12 @@ class Forwarder:
                         return
                     # One that fails must not keep the others from being swept.
                     await self._guard(sweep(instance), _Round())
+
+    async def _fold_on(self, rounds: FoldRounds) -> None:
+        """Have days that are old folded into months, until told to stop."""
+        while not self._stopping.is_set():
+            await self._guard(rounds.make(), _Round())
+            await self._pause(rounds.pause_s)
 
     async def _guard(self, work: Awaitable[object], met: _Round) -> None:
         """Do work that the store may fail; nothing is lost by leaving it to the next round."""

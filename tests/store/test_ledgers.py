@@ -22,8 +22,10 @@ from gateway.core.fingerprint import fingerprint
 from gateway.core.model import AccessRequest, Attachment, Catalogue, Host, Line, Model, Want
 from gateway.core.ports import Standing
 from gateway.core.usage import Row
+from gateway.store import ledgers
 from gateway.store.calls import Job
-from gateway.store.ledgers import ASIDE_TRIES_MAX, UpstreamSums, read_deep, read_ledger
+from gateway.store.folding import Folds
+from gateway.store.ledgers import DEEP_TRIES_MAX, UpstreamSums, read_deep, read_ledger
 from gateway.store.opening import Store, open_store
 
 INSTANCE = "DEMO"
@@ -93,6 +95,7 @@ class Late:
         self.store = store
         self.looks = looks
         self.hkeys = store.client.hkeys
+        self.hscan = store.client.hscan
         self.numbers = count()
 
     def pipeline(self, transaction: bool) -> Any:
@@ -189,16 +192,62 @@ def test_a_batch_set_aside_while_they_are_read_is_read_too(tmp_path: Path) -> No
         async with demo(tmp_path) as store:
             keys = store.catalogues.keys(INSTANCE)
             await set_aside(store, "b0", Standing.PARKED, Row("L1", 2, "", 1))
-            for late in (1, ASIDE_TRIES_MAX):
+            for late in (1, DEEP_TRIES_MAX):
                 client = Late(store, late)
                 reading = read_deep(client, keys, ["parent"], "UTC")  # type: ignore[arg-type]
-                if late == ASIDE_TRIES_MAX:
+                if late == DEEP_TRIES_MAX:
                     with pytest.raises(Unavailable):
                         await reading
                 else:
                     ledger = await reading
                     assert ledger.rows is not None
                     assert ledger.rows.parked == {("L1", "parent"): 2}
+
+    asyncio.run(main())
+
+
+def test_the_past_is_read_in_days_and_months_as_it_was_at_the_one_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folded between two pages, it is read anew; when it never keeps still, in the one step."""
+
+    async def main() -> None:
+        async with demo(tmp_path) as store:
+            keys = store.catalogues.keys(INSTANCE)
+            since_ms = 1_700_000_000_000  # in November 2023
+            days = {"L1|20231201|u": 40, "L2|20231224|u": 9, "L2|20231224|b": 1, "L2|20231225|u": 2}
+            sums = {"since_ms": since_ms, "days|L1": 40, "days|L2": 11}
+            await store.client.hset(keys.days(202312), mapping=days)  # type: ignore[arg-type]
+            await store.client.hset(keys.ledger, mapping=sums)  # type: ignore[arg-type]
+            folds = Folds(store.client, store.scripts, keys)
+            to_fold = iter([1, 0])
+            real = ledgers.steps
+
+            async def spied(client: Any, key: str, **how: Any) -> Any:
+                async for fields in real(client, key, **how):
+                    yield fields
+                    if key == keys.months and (lines := next(to_fold, 0)):
+                        assert (await folds.fold(202312, lines)).moved == lines
+
+            monkeypatch.setattr(ledgers, "steps", spied)
+            for _ in range(2):
+                ledger = await read_deep(store.client, keys, [], "Europe/Paris")
+                assert ledger.rows is not None
+                assert ledger.rows.days == ledger.days == {"L1": 40, "L2": 11}
+            assert sorted(await store.client.hkeys(keys.days(202312))) != sorted(
+                map(str.encode, days)
+            )
+
+            async def restless(client: Any, key: str, **how: Any) -> Any:
+                await store.client.hincrby(keys.days(202312), "L9|20231201|u", 1)
+                async for fields in real(client, key, **how):
+                    yield fields
+
+            monkeypatch.setattr(ledgers, "steps", restless)
+            ledger = await read_deep(store.client, keys, [], "Europe/Paris")
+            assert ledger.rows is not None
+            assert ledger.rows.days["L9"] >= DEEP_TRIES_MAX - 1
+            assert {line: ledger.rows.days[line] for line in ledger.days} == ledger.days
 
     asyncio.run(main())
 

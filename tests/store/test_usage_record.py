@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.core.errors import Unavailable
@@ -36,18 +37,15 @@ class House:
 
     async def fold(self, month: int, line: str) -> None:
         """Move what a line has of a month, in one step."""
-        client = self.store.client
-        found: Any = await client.hgetall(self.keys.days(month))
-        mine = {n: int(v) for n, v in found.items() if n.startswith(line.encode() + b"|")}
-        async with client.pipeline(transaction=True) as pipeline:
-            pipeline.hdel(self.keys.days(month), *mine)
-            for name, units in mine.items():
-                kind = name.rpartition(b"|")[2].decode()
-                if kind == "h":
-                    pipeline.hset(self.keys.months, f"{line}|{month}|h", units)
-                else:
-                    pipeline.hincrby(self.keys.months, f"{line}|{month}|{kind}", units)
-            await pipeline.execute()
+        client, keys = self.store.client, self.keys
+        found: Any = await client.hkeys(keys.days(month))
+        mine = [name.decode() for name in found if name.startswith(line.encode() + b"|")]
+        moved = await self.store.scripts.fold.run(
+            client,
+            [keys.days(month), keys.months, keys.ledger],
+            [month, msgspec.msgpack.encode([(line, mine)])],
+        )
+        assert moved == 1
 
 
 @pytest.fixture(scope="module")
@@ -160,10 +158,27 @@ def test_what_is_folded_while_it_is_read_is_told_once(
     at(story)
 
 
+def test_what_comes_late_and_is_folded_while_it_is_read_is_told_once(
+    at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its fields are in the months already, so that these do not grow."""
+
+    async def story(house: House) -> None:
+        await house.write(202601, {"L1|20260105|u": 7})
+        await house.fold(202601, "L1")
+        await house.write(202601, {"L1|20260131|u": -2})
+        await house.record.begin(202601)
+        await house.fold(202601, "L1")
+        assert units(await house.record.month(202601)) == Counter({"L1": 5})
+
+    at(story)
+
+
 def test_a_fold_that_never_stops_is_an_error_and_no_wrong_sum(
     at: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def story(house: House) -> None:
+        monkeypatch.setattr(usage, "TRY_PAUSE_S", 0)
         await house.write(202601, of_month(202601))
         await house.record.begin(202601)
         number = iter(range(1, LINES))
