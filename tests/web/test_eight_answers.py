@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ PERIODS = {
     "last-year": (date(2030, 1, 1), date(2030, 12, 31)),
 }
 FEATURES = ("sessions", "users")
+README = Path(__file__).parents[2] / "README.md"
 
 
 def _line(line_id: str, feature: str, count: int | None, reset: Reset) -> Line:
@@ -181,6 +183,20 @@ def test_the_answers_are_right_through_the_api_as_csv(story: Story, period: str)
     assert answer.headers["content-type"].startswith("text/csv")
     found = list(csv.DictReader(io.StringIO(answer.text)))
     assert found == [{k: str(v) for k, v in row.items()} for row in story.rows(period)]
+
+
+def test_the_readme_shows_what_came_of_these_two_years(story: Story) -> None:
+    shown = re.findall(
+        r"^(feature,units,\S+) +# ([a-z-]+): (\S+) to (\S+)\n(.+)\n(.+)$",
+        README.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    assert [period for _, period, *_ in shown] == list(PERIODS)
+    for head, period, first, last, *rows in shown:
+        assert (first, last) == tuple(map(str, PERIODS[period]))
+        assert list(csv.DictReader([head, *rows])) == [
+            {k: str(v) for k, v in row.items()} for row in story.rows(period)
+        ]
 
 
 @pytest.mark.parametrize("feature", FEATURES)
