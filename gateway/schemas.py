@@ -25,6 +25,8 @@ from gateway.protocols.cmapi_features import Feature, FeatureClient, Summaries
 from gateway.protocols.cmapi_server import Health, InstanceInfo, Policies, PolicyChange
 from gateway.protocols.openapi import document, operations
 from gateway.protocols.openapi_types import in_one_line
+from gateway.protocols.openapi_usage_wire import DenialReport, PeakReport, UsageReport
+from gateway.protocols.usage_report import Capacity
 from gateway.settings import UPSTREAM_KINDS, Section, Upstream
 
 OPENAPI: Final = "openapi.yaml"
@@ -60,6 +62,10 @@ BODIES: Final[Mapping[str, tuple[Any, ...]]] = {
     "explained-request": (Explained,),
     "policies": (Policies,),
     "policy-change": (PolicyChange,),
+    "usage-report": (UsageReport,),
+    "denial-report": (DenialReport,),
+    "peak-report": (PeakReport,),
+    "capacity": (Capacity,),
     "provisioning": (ProvisioningFile,),
 }
 

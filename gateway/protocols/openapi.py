@@ -1,7 +1,7 @@
 """The OpenAPI document: the tables of operations and the types of bodies, laid out as 3.1 asks.
 
 Decided here: the layout and what the document says of the whole. Not decided here: operations
-(openapi_licensing.py, openapi_admin.py, openapi_reads.py), bodies (…_wire.py and the types of the
+(openapi_licensing.py, …_admin.py, …_reads.py, …_usage.py), bodies (…_wire.py and the types of the
 reads), refusals (problem.py). The same tables always make the same document. Source: INTERFACE 4.
 """
 
@@ -12,12 +12,13 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from gateway.protocols import openapi_admin, openapi_licensing, openapi_reads
+from gateway.protocols import openapi_admin, openapi_licensing, openapi_reads, openapi_usage
 from gateway.protocols.openapi_parts import (
     BASE,
     HEADERS,
     INSTANCE,
     SHORT,
+    AnyOf,
     Content,
     Example,
     Given,
@@ -37,6 +38,7 @@ _TABLE: Final = (
     *openapi_licensing.OPERATIONS,
     *openapi_admin.ADMINISTRATION,
     *openapi_reads.OPERATIONS,
+    *openapi_usage.OPERATIONS,
     *openapi_admin.OPERATING,
 )
 _TAGS: Final = {
@@ -46,6 +48,9 @@ _TAGS: Final = {
     openapi_admin.TAG: "For administrators, with a token of `authorize`. No role implies another.",
     openapi_reads.TAG: "What administrators read of an instance, and change. Reads have a short"
     " form for the default instance, as local licence servers had it.",
+    openapi_usage.TAG: "What was used, denied and held, by local days of the instance's time zone,"
+    " from what was recorded with the counts; and which lines are near capacity. With a short form,"
+    " as other reads.",
     openapi_admin.OPERATIONS_TAG: "For balancers, and for who checks signed answers. Anonymous.",
 }
 _SCHEMES: Final = {
@@ -210,18 +215,24 @@ def _schema(content: Content, types: Types) -> dict[str, Any]:
                 "contentSchema": types.schema(payload),
             }
         case Lines(kinds):
-            lines = [types.schema(kind) for kind in kinds]
             return {
                 "type": "string",
                 "contentMediaType": content.media_type,
-                "contentSchema": {
-                    "type": "array",
-                    "items": lines[0] if len(lines) == 1 else {"anyOf": lines},
-                },
+                "contentSchema": {"type": "array", "items": _any_of(kinds, types)},
             }
+        case AnyOf(kinds):
+            return _any_of(kinds, types)
         case plain:
             return types.schema(plain)
 
 
+def _any_of(kinds: tuple[Any, ...], types: Types) -> dict[str, Any]:
+    schemas = [types.schema(kind) for kind in kinds]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
 def _example(example: Example) -> dict[str, Any]:
-    return {"summary": example.summary, "value": example.value}
+    made = {"summary": example.summary}
+    if example.query:
+        made["description"] = f"Asked for with `?{example.query}`."
+    return {**made, "value": example.value}

@@ -135,7 +135,7 @@ _DESIGNER: Final = _feature(
     featureName="designer",
     featureVersion="2.0",
     type="CONCURRENT",
-    featureCount=5,
+    featureCount=2,
     used=2,
     metered=False,
     concurrent=True,
@@ -153,7 +153,7 @@ SUMMARIES: Final = Example(
     {
         "sessions": {"1.0": _totals(1000, 42)},
         "users": {"1.0": _totals(50, 7, overdraft=5)},
-        "designer": {"2.0": _totals(5, 2)},
+        "designer": {"2.0": _totals(2, 2)},
     },
 )
 FEATURE_CLIENTS: Final = Example(

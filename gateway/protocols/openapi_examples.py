@@ -115,7 +115,7 @@ def _seats(count: int) -> dict[str, Any]:
                 "name": "designer",
                 "version": "2.0",
                 "count": count,
-                "maxCount": 5,
+                "maxCount": 2,
                 "expires": "2026-03-01T10:30:00.000Z",
                 "finalExpiry": "permanent",
                 "entitlementExpiry": "permanent",

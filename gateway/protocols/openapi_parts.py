@@ -2,7 +2,7 @@
 
 Decided here: the words for operations (who may, what comes, what goes), the headers there are, and
 how an error of problem.py is told in an OpenAPI document. Not decided here: which operations there
-are (openapi_licensing.py, openapi_admin.py), how the document is laid out (openapi.py).
+are (openapi_licensing.py and its siblings), how the document is laid out (openapi.py).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ JSON: Final = "application/json"
 JOSE: Final = "application/jose"
 NDJSON: Final = "application/x-ndjson"
 OCTETS: Final = "application/octet-stream"
+CSV: Final = "text/csv"
 
 
 class Security(Enum):
@@ -42,11 +43,15 @@ class Security(Enum):
 
 
 class Example(msgspec.Struct, frozen=True):
-    """What may be sent or answered; `value` is JSON, or the text of another media type."""
+    """What may be sent or answered; `value` is JSON, or the text of another media type.
+
+    `query` is what an answer was asked for with, beside what the path says.
+    """
 
     name: str
     summary: str
     value: Any
+    query: str = ""
 
 
 class Jws(msgspec.Struct, frozen=True):
@@ -62,8 +67,14 @@ class Lines(msgspec.Struct, frozen=True):
     types: tuple[Any, ...]
 
 
+class AnyOf(msgspec.Struct, frozen=True):
+    """A body of JSON that is of one of these types; which one depends on what was asked."""
+
+    types: tuple[Any, ...]
+
+
 class Content(msgspec.Struct, frozen=True):
-    """A body: a type, a Jws, Lines, or None for bytes as they are."""
+    """A body: a type, a Jws, Lines, AnyOf, or None for bytes as they are."""
 
     media_type: str
     type: Any
@@ -149,6 +160,7 @@ HEADERS: Final[dict[str, tuple[str, Any]]] = {
         Annotated[str, Meta(pattern="^true$")],
     ),
     "Cache-Control": ("Who may keep the answer, and how long.", str),
+    "Content-Disposition": ("With CSV: the name of a file to keep it in (RFC 6266).", str),
     "Link": ('`rel="next"`: where the next page is; absent on the last one (RFC 8288).', str),
     "Retry-After": ("Seconds after which a retry may help.", Annotated[int, Meta(ge=0)]),
     "WWW-Authenticate": ("The challenge that HTTP asks for with a 401.", str),

@@ -52,7 +52,7 @@ PROVISIONING: Final[dict[str, Any]] = {
                     "id": "L3",
                     "feature": "designer",
                     "version": "2.0",
-                    "count": 5,
+                    "count": 2,
                     "model": "concurrent",
                     "borrow_interval": "1h",
                 },

@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.protocols.openapi_parts import (
     HEADERS,
+    AnyOf,
     Jws,
     Lines,
     Operation,
@@ -51,7 +52,7 @@ def _types_of(body: Any) -> tuple[Any, ...]:
             return ()
         case Jws(_, payload):
             return (payload,)
-        case Lines(types):
+        case Lines(types) | AnyOf(types):
             return types
         case _:
             return (body,)

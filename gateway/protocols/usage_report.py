@@ -22,6 +22,7 @@ import msgspec
 from gateway.core.errors import BadRequest
 from gateway.core.reports import OPEN_PLACE, Row, Sums
 from gateway.core.reports_asked import FEATURES_MAX, Asked, View, read_asked
+from gateway.core.reports_capacity import NearCapacity
 from gateway.core.reports_periods import Days
 
 QUERY_BYTES_MAX: Final = 16_384  # FEATURES_MAX names of the longest, percent-encoded
@@ -49,6 +50,13 @@ class Head:
     by: str
     columns: tuple[str, ...]
     counts: tuple[str, ...]
+
+
+class Capacity(msgspec.Struct, frozen=True):
+    """The lines of an instance that are near capacity, the fullest first."""
+
+    instance: str
+    lines: list[NearCapacity]
 
 
 def decode_query(query: bytes, view: View) -> tuple[Asked, Form]:

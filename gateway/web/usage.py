@@ -12,13 +12,14 @@ from functools import partial
 from typing import Final
 
 import msgspec
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope
 
 from gateway.core.model import Role
 from gateway.core.reports_asked import View
 from gateway.core.reports_capacity import NearCapacity
 from gateway.protocols.usage_report import (
+    Capacity,
     Form,
     csv_lines,
     decode_capacity_query,
@@ -26,34 +27,24 @@ from gateway.protocols.usage_report import (
     struct_columns,
 )
 from gateway.service.admin import Admin, Who
-from gateway.service.credentials import DEFAULT_INSTANCE
 from gateway.service.reports import Reports
 from gateway.web.bodies import Headers
-from gateway.web.cmapi import BASE
-from gateway.web.endpoints import JSON, Answer, Answered, Endpoint
+from gateway.web.cmapi import instance_of, readable
+from gateway.web.endpoints import JSON, Answered, Endpoint
 
-LOCAL: Final = "/api/1.0"  # the short form of reads, which means `~`
 PIECE_BYTES: Final = 65_536  # of a streamed answer, but for its last piece
 
 _CSV: Final = (b"content-type", b"text/csv; charset=utf-8; header=present")
-_PATHS: Final = {
-    View.USAGE: "usage",
-    View.DENIALS: "usage/denials",
-    View.PEAKS: "usage/peaks",
-}
 
 
 def routes(admin: Admin, reports: Reports) -> list[BaseRoute]:
     """Give the routes of reports, under an instance and in the short form."""
     answers = _Answers(admin, reports)
-    found: dict[str, Answer] = {
-        path: partial(answers.report, view) for view, path in _PATHS.items()
-    }
-    found["usage/capacity"] = answers.capacity
     return [
-        Route(f"{base}/{path}", Endpoint(path, answer), methods=["GET"])
-        for base in (BASE, LOCAL)
-        for path, answer in found.items()
+        *readable("/usage", Endpoint("usage", partial(answers.report, View.USAGE))),
+        *readable("/usage/denials", Endpoint("denials", partial(answers.report, View.DENIALS))),
+        *readable("/usage/peaks", Endpoint("peaks", partial(answers.report, View.PEAKS))),
+        *readable("/usage/capacity", Endpoint("capacity", answers.capacity)),
     ]
 
 
@@ -80,11 +71,11 @@ class _Answers:
             columns = struct_columns(NearCapacity)
             rows = (msgspec.structs.astuple(line) for line in lines)
             return 200, [_CSV, _file(f"capacity-{who.instance}.csv")], csv_lines([columns, *rows])
-        return 200, [JSON], msgspec.json.encode({"instance": who.instance, "lines": lines})
+        return 200, [JSON], msgspec.json.encode(Capacity(who.instance, lines))
 
     async def _reader(self, scope: Scope) -> Who:
-        instance = scope["path_params"].get("instance", DEFAULT_INSTANCE)
-        return await self.admin.admin(instance, Headers(scope).authorization, Role.READ)
+        authorization = Headers(scope).authorization
+        return await self.admin.admin(instance_of(scope), authorization, Role.READ)
 
 
 async def _begun(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -109,6 +109,10 @@ OPERATIONS: Final = (
     *_reads("/requests/{id:path}", id_path=ASKED),
     *_reads("/reservationgroups"),
     *_reads("/policies"),
+    *_reads("/usage"),
+    *_reads("/usage/denials"),
+    *_reads("/usage/peaks"),
+    *_reads("/usage/capacity"),
     Operation(
         "PATCH",
         f"{BASE}/policies",

@@ -1,7 +1,8 @@
 """The examples of the OpenAPI document are sent to a real gateway, which answers what they say.
 
-The plant of gateway/protocols/openapi_examples.py is provisioned once and every operation is called
-once per example, in one order; each test then looks at what one operation answered.
+The plant of gateway/protocols/openapi_plant.py is provisioned once and every operation is called
+once per example, in one order; each test then looks at what one operation answered. What has no
+body is asked for each answer that is shown, with the query that the example names.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ import pytest
 
 from gateway.protocols.openapi import operations
 from gateway.protocols.openapi_examples import LOGIN
-from gateway.protocols.openapi_parts import JOSE, JSON, NDJSON, OCTETS, Jws, Operation, Security
+from gateway.protocols.openapi_parts import (
+    JOSE,
+    JSON,
+    NDJSON,
+    OCTETS,
+    Example,
+    Jws,
+    Operation,
+    Security,
+)
 from gateway.protocols.openapi_plant import INSTANCE_ID, MOMENT
 from tests.contract import DOCUMENT, judge, plant
 from tests.vectors.credentials import public_der, signed, token
@@ -32,11 +42,31 @@ ORDER = (*FIRST, *(name for name in TABLE if name not in FIRST + LAST), *LAST)
 
 @dataclass(frozen=True)
 class Exchange:
-    """One example of an operation, and its answer. `sent`: the example's value."""
+    """One example of an operation, and its answer."""
 
     example: str
-    sent: Any
     answer: httpx.Response
+
+    @property
+    def media_type(self) -> str:
+        return self.answer.headers["content-type"].partition(";")[0]
+
+    @property
+    def said(self) -> Any:
+        """The body: its JSON, a list of that of each line, or text."""
+        if self.media_type == NDJSON:
+            return _lines(self.answer.text)
+        return self.answer.json() if self.media_type == JSON else self.answer.text
+
+
+@dataclass(frozen=True)
+class Sending:
+    """How an example is sent."""
+
+    example: str = ""
+    media_type: str = JSON
+    content: bytes = b""
+    query: str = ""
 
 
 Told = dict[str, list[Exchange]]
@@ -65,16 +95,15 @@ async def _tell(served: Served) -> Told:
     return {
         name: [
             Exchange(
-                example,
-                value,
+                each.example,
                 await served.http.request(
                     TABLE[name].method,
-                    _path(TABLE[name]),
-                    headers=credentials[TABLE[name].security] | {"Content-Type": media_type},
-                    content=content,
+                    f"{_path(TABLE[name])}?{each.query}".removesuffix("?"),
+                    headers=credentials[TABLE[name].security] | {"Content-Type": each.media_type},
+                    content=each.content,
                 ),
             )
-            for example, value, media_type, content in _requests(TABLE[name])
+            for each in _requests(TABLE[name])
         ]
         for name in ORDER
     }
@@ -85,16 +114,21 @@ def _path(operation: Operation) -> str:
     return operation.path.format(**values)
 
 
-def _requests(operation: Operation) -> Iterator[tuple[str, Any, str, bytes]]:
-    """Give each example's name, its value, its media type and the bytes it is sent as."""
+def _requests(operation: Operation) -> Iterator[Sending]:
     if not operation.content:
-        yield "", None, JSON, b""
+        for shown in _shown(operation) or [Example("", "", None)]:
+            yield Sending(shown.name, query=shown.query)
     for content in operation.content:
         if content.media_type == OCTETS:
-            yield "key", None, OCTETS, public_der("other", "RS256")
+            yield Sending("key", OCTETS, public_der("other", "RS256"))
         for each in content.examples:
             text = each.value if content.media_type == NDJSON else json.dumps(each.value)
-            yield each.name, each.value, content.media_type, text.encode()
+            yield Sending(each.name, content.media_type, text.encode())
+
+
+def _shown(operation: Operation) -> list[Example]:
+    """Give the answers that the document shows, of each media type."""
+    return [each for content in operation.given[0].content for each in content.examples]
 
 
 def _documented(name: str, status: int) -> dict[str, Any]:
@@ -121,43 +155,35 @@ def test_an_answer_has_the_documented_media_type_headers_and_members(told: Told,
     """Members that the document does not name are no part of an answer."""
     for each in told[name]:
         documented = _documented(name, each.answer.status_code)
-        media_type = each.answer.headers["content-type"]
-        schema = documented["content"][media_type]["schema"]
+        schema = documented["content"][each.media_type]["schema"]
         for header in documented.get("headers", {}):
             shape = DOCUMENT["components"]["headers"][header]["schema"]
             if header in each.answer.headers:
                 judge(shape).validate(each.answer.headers[header])
-        if media_type == JSON:
-            judge(schema, closed=True).validate(each.answer.json())
-        elif media_type == NDJSON:
-            lines = [json.loads(line) for line in each.answer.text.splitlines()]
-            judge(schema["contentSchema"], closed=True).validate(lines)
+        if each.media_type == NDJSON:
+            judge(schema["contentSchema"], closed=True).validate(each.said)
         else:
-            assert media_type == JOSE
-            judge(schema).validate(each.answer.text)
+            judge(schema, closed=True).validate(each.said)
+        if each.media_type == JOSE:
             judge(schema["contentSchema"], closed=True).validate(_payload(each.answer.text))
 
 
 @pytest.mark.parametrize("name", ORDER)
 def test_an_answer_is_the_one_that_the_document_shows(told: Told, name: str) -> None:
     """Where the document shows an answer to the example of that name, or to the only one."""
-    shown = {each.name: each.value for each in TABLE[name].given[0].content[0].examples}
+    shown = {each.name: each.value for each in _shown(TABLE[name])}
     for each in told[name]:
         wanted = shown.get(each.example or next(iter(shown), ""))
         if wanted is None:
             continue
-        if isinstance(wanted, str):
-            assert _lines(wanted) == _lines(each.answer.text)
-        else:
-            assert wanted == each.answer.json()
+        assert each.said == (_lines(wanted) if each.media_type == NDJSON else wanted)
 
 
 def test_every_example_of_an_answer_was_compared(told: Told) -> None:
     """An example that no request has the name of would be an illustration only."""
     for name, operation in TABLE.items():
         asked = {each.example for each in told[name]}
-        for each in operation.given[0].content[0].examples:
-            assert each.name in asked or asked == {""}
+        assert {each.name for each in _shown(operation)} <= asked
 
 
 def test_the_served_document_is_the_committed_one(told: Told) -> None:

@@ -83,6 +83,12 @@ SHORT = "GET /api/1.0/"
 JOSE = {"Content-Type": "application/jose"}
 NOT_NAMES = (b"", b"nonsense", b"[]", b"null", b"{", b"\xff", b"[" * 5_000)
 NO_KEYS = (b"", b"nonsense", public_der("own", "ES256"), public_der("own", "EdDSA"))
+NO_QUESTIONS = (("feature=none", "feature"), ("format=xml", "format"), ("limit=1", "limit"))
+NO_REPORTS = (
+    ("period=ever", "period"), ("period=today&from=2026-02-01", "period"), ("by=hour", "by"),
+    ("to=2026-02-01", "from"), ("from=2026-02-30&to=2026-03-01", "from"), ("by=day,week", "by"),
+    ("compare=yes", "compare"), ("compare=true&format=csv", "compare"), ("%FF", "query"),
+)  # fmt: skip
 
 CASES = [
     # 400
@@ -107,6 +113,9 @@ CASES = [
                     "limit=%D9%A1", "after=x", "after=", "after=-1")),
     *(Case(form, BadRequest, query=f"?limit=1&limit={'1' * many}")
       for form in (FEATURE_CLIENTS, CLIENTS) for many in (1, 3_000)),
+    *(Case(f"{form}usage{view}", BadRequest, query=f"?{query}", arguments=[what])
+      for form in ("GET …/", SHORT) for view in ("", "/denials", "/peaks", "/capacity")
+      for query, what in NO_QUESTIONS + (() if view == "/capacity" else NO_REPORTS)),
     *(Case(UPLOAD, InvalidPublicKey, body, arguments=[]) for body in NO_KEYS),
     # 401, 403: once here, of every operation in test_every_door.py
     Case(ACCESS, Unauthorized, no_credential=True, arguments=[]),
