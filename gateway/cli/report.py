@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 import click
@@ -22,9 +22,9 @@ from gateway.config import Config
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.errors import InvalidInput
 from gateway.core.reports_asked import UNITS, Asked, Thing, View, read_asked
-from gateway.core.reports_capacity import LEVELS, NearCapacity
+from gateway.core.reports_capacity import LEVELS
 from gateway.core.reports_periods import Period
-from gateway.protocols.usage_report import csv_lines, struct_columns
+from gateway.protocols.usage_report import Capacity, capacity_csv
 from gateway.service.reports import Reports
 from gateway.wiring import make_reports, open_store
 
@@ -41,6 +41,9 @@ JSON: {{"instance", "timezone", "from", "to", "by", "rows": [{{"label", "feature
 With --near-capacity: {{"instance", "lines": [{{"feature", "line", "model", "used", "capacity",
   "percent", "level", "peak", "per_day", "until", "forecast", "full_on", "why"}}]}}; level: 80,
   95, 100, or 0 where only the forecast is over; why: why there is no forecast, else "".
+--raw is a CSV of what was sent hour by hour; an hour belongs to the local day in which it begins.
+  A report counts each request in its own day: in a zone of half hours the two may differ by what
+  came in the hour of a midnight.
 
 """
 
@@ -62,7 +65,12 @@ With --near-capacity: {{"instance", "lines": [{{"feature", "line", "model", "use
 @click.option("--from", "start", metavar="DAY", help="First local day, such as 2026-11-01.")
 @click.option("--to", "end", metavar="DAY", help="Last local day, included.")
 @click.option("--by", metavar="GROUPING", help="Default feature.")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    help=f"Default table, of at most {tables.ROWS_MAX:,} rows; with --raw always csv.",
+)
 @click.option("--compare", is_flag=True, help="With the period of the same kind before it.")
 @click.option("--denials", is_flag=True, help="Denials by day, feature and code.")
 @click.option("--peaks", is_flag=True, help="Seats held at most, by day and concurrent line.")
@@ -80,16 +88,19 @@ def report(config: Config, **given: Any) -> None:
     view = _view(given)
     members = _members(given)
     asked = read_asked(view, members)
+    form = given["form"] or "table"
     if given["near_capacity"]:
         _refuse(given, "--near-capacity", "period", "start", "end", "by", "compare", "upstream")
-        asyncio.run(_near_capacity(config, given["instance"], asked.features, given["form"]))
+        asyncio.run(_near_capacity(config, given["instance"], asked.features, form))
     elif given["upstream"] is not None:
         _refuse(given, "--raw", "by", "compare")
+        if given["form"] not in (None, "csv"):
+            raise InvalidInput("--raw is a csv")
         asyncio.run(_raw(config, given["instance"], asked, given["upstream"]))
     else:
-        if asked.compare and given["form"] == "csv":
+        if asked.compare and form == "csv":
             raise InvalidInput("--compare is for table and json")
-        asyncio.run(_report(config, given["instance"], asked, given["form"]))
+        asyncio.run(_report(config, given["instance"], asked, form))
 
 
 def _view(given: Mapping[str, Any]) -> View:
@@ -119,10 +130,11 @@ async def _report(config: Config, instance: str, asked: Asked, form: str) -> Non
     async with _opened(config, instance) as (reports, index):
         made = await reports.open(index, asked)
         if form == "table":
-            tables.show_report(asked, await made.read())
+            tables.show_report(asked, await tables.rows_of(made))
             return
-        async for piece in made.json() if form == "json" else made.csv():
-            click.echo(piece, nl=False)
+        async with aclosing(made.json() if form == "json" else made.csv()) as pieces:
+            async for piece in pieces:
+                click.echo(piece, nl=False)
         if form == "json":
             click.echo()
 
@@ -133,10 +145,10 @@ async def _near_capacity(
     async with _opened(config, instance) as (reports, index):
         lines = await reports.near_capacity(index, features)
     if form == "json":
-        click.echo(msgspec.json.encode({"instance": index.catalogue.id, "lines": lines}))
+        click.echo(msgspec.json.encode(Capacity(index.catalogue.id, lines)))
     elif form == "csv":
-        rows = (msgspec.structs.astuple(line) for line in lines)
-        click.echo(csv_lines([struct_columns(NearCapacity), *rows]), nl=False)
+        for text in capacity_csv(lines):
+            click.echo(text, nl=False)
     else:
         tables.show_capacity(lines)
 

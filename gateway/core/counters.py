@@ -122,15 +122,23 @@ def change_held(
 ) -> None:
     """Move `used` of a reusable line by `delta` and record it: usage when metered, peak when
     concurrent.
+
+    A day's peak begins with what is held once all of its first moment has happened: what goes as
+    the day begins was not held on it. `state.last_ms` is that of the transaction before: a hold cut
+    back in time, behind it, is joined to a day that has begun.
     """
     before = state.used.get((line, "0"), 0)
     state.used[line, "0"] = before + delta
     if model == METERED_REUSABLE:
         record_usage(state, context, host, line, delta, at_ms, gross_back)
     else:
-        day = state.days.setdefault((line, day_of(context, at_ms)), Day())
-        day.peak = max(day.peak or 0, before, before + delta)
+        begin_ms, label, _ = _entry_of(context, at_ms)
+        day = state.days.setdefault((line, label), Day())
         day.held = before + delta
+        if at_ms == begin_ms and state.last_ms <= at_ms:
+            day.peak = day.held
+        else:
+            day.peak = max(day.peak or 0, before, day.held)
 
 
 def record_usage(
@@ -151,7 +159,11 @@ def record_usage(
 
 def day_of(context: Context, at_ms: int) -> int:
     """Give the local day, as yyyymmdd, that contains a moment."""
-    return context.days[bisect_right(context.days, at_ms, key=lambda day: day[0]) - 1][1]
+    return _entry_of(context, at_ms)[1]
+
+
+def _entry_of(context: Context, at_ms: int) -> tuple[int, int, int]:
+    return context.days[bisect_right(context.days, at_ms, key=lambda day: day[0]) - 1]
 
 
 def label_of(context: Context, period: int, at_ms: int) -> tuple[str, int]:

@@ -58,8 +58,8 @@ def apply(
     if not reaches(context, from_ms, now_ms):
         return before, Reply(Verdict.CALENDAR, from_ms=from_ms, now_ms=now_ms)
     state = copy.deepcopy(before)
-    state.last_ms = now_ms
     sweep(state, context, now_ms)
+    state.last_ms = now_ms
     if ask.flags & PREVIEW:
         return state, Reply(Verdict.DONE, preview=preview(state, context, tables, ask, now_ms))
     if (known := state.outcomes.get(ask.id)) and clock_ms < known[3]:
@@ -102,7 +102,7 @@ def preview(state: State, context: Context, tables: list[Table], ask: Ask, now_m
         for place, (_, want) in enumerate(wants, 1):
             rows, code = candidates(tables[index], place, now_ms)
             if code:
-                request.short(want, code, 0, 0, tables[index])
+                request.short(want, code, 0, 0, tables[index], place)
             for row in rows:
                 held = request.held.get(row.id)
                 request.offers.append(
@@ -169,10 +169,15 @@ class _Request:
             room = min(room, UNITS_MAX - self.state.acked.get(row.id, 0) - moved)
         return room
 
-    def short(self, want: int, code: str, asked: int, available: int, table: Table) -> None:
-        """Note a shortfall; it is counted as a denial of the first line that might have served."""
+    def short(
+        self, want: int, code: str, asked: int, available: int, table: Table, place: int
+    ) -> None:
+        """Note a shortfall; it is counted as a denial of the first candidate or, where there is
+        none, of the first line that is not retired.
+        """
         self.shortfalls.append(Shortfall(want, code, asked, available))
-        live = [row for row in table.rows if not row.retired]
+        rows, _ = candidates(table, place, self.now_ms)
+        live = rows or [row for row in table.rows if not row.retired]
         self.denials.append((live[0].id if live else "", code))
 
     def take(self, table: Table, place: int, units: int, want: int) -> None:
@@ -193,7 +198,7 @@ class _Request:
                     self.renewed.append(table)
         if left:
             code = code or str(Code.FEATURE_COUNT_INSUFFICIENT)
-            self.short(want, code, units, units - left, table)
+            self.short(want, code, units, units - left, table, place)
 
     def look(self, table: Table, place: int, want: int) -> None:
         rows, code = candidates(table, place, self.now_ms)
@@ -201,11 +206,11 @@ class _Request:
             if rows:
                 self.grants.setdefault(rows[0].id, 0)
             else:
-                self.short(want, code, 0, 0, table)
+                self.short(want, code, 0, 0, table, place)
             return
         had = [row for row in table.rows if row.id in self.had]
         if not rows and not had:
-            self.short(want, code, 0, 0, table)
+            self.short(want, code, 0, 0, table, place)
         elif not any(row.id in self.held for row in table.rows):
             self.shown.append((rows or had)[0].id)
 
@@ -215,7 +220,8 @@ class _Request:
         total = sum(self.held[row.id].count for row in pool)
         if total < units:
             code = candidates(table, place, self.now_ms)[1] if total == 0 else ""
-            self.short(want, code or str(Code.RETURN_TOO_LARGE), -units, total, table)
+            code = code or str(Code.RETURN_TOO_LARGE)
+            self.short(want, code, -units, total, table, place)
         left = min(units, total)
         for row in pool:
             hold = self.held[row.id]
@@ -247,7 +253,7 @@ class _Request:
                 code = str(Code.UNDO_WINDOW_CLOSED)
             elif rows:
                 code = str(Code.CONSUMED_NOT_RETURNABLE)
-            self.short(want, code, -units, total, table)
+            self.short(want, code, -units, total, table, place)
         left = min(units, total)
         for row, entry in found:
             taken = min(left, entry.units)

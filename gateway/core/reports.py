@@ -5,7 +5,7 @@ which rows there are. Seats of one line: the peak of a day without events is wha
 last day with events before it ended. Seats of several lines together: their peaks may have been at
 different moments, so their sum is a bound and no answer; it is told only where the bounds meet.
 Not decided here: which days are asked for (reports_asked.py), how fields are read (store/usage.py).
-Source: SEMANTICS 11, INTERFACE 4; the fields are those of store/keys.py, `days` and `months`.
+Source: SEMANTICS 11, INTERFACE 4; the fields are those of store/keys.py, `days` and `month`.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 from calendar import monthrange
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
+from itertools import chain, islice
 from operator import attrgetter, itemgetter
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -23,10 +24,13 @@ from gateway.core.periods import day_number
 from gateway.core.reports_asked import Asked, Grouping, Thing
 from gateway.core.reports_periods import Days, Unit, label_of
 
+STEPS_MAX: Final = 1_000  # at a time, of lines or rows: a few milliseconds
 NO_LINE: Final = ""  # what is denied of a feature that no line has is recorded under this id
 
+_T = TypeVar("_T")
 _Key = tuple[str, str, str]  # feature, line, code; "" where the grouping leaves it open
 _OPEN: Final[_Key] = ("", "", "")
+_NONE: Final[dict[bytes, int]] = {}
 OPEN_PLACE: Final = (0, "", *_OPEN)  # of a row that is everything: a total
 
 
@@ -188,51 +192,57 @@ class Fold:
         return sums
 
     def end_month(self) -> Iterator[list[Row]]:
-        """End the month and give the rows to which no later month adds, in order, a list for each
-        place in time; to be taken before `total` is looked at.
+        """End the month and give the rows to which no later month adds, in order.
+
+        They come in lists, many of them empty: there are STEPS_MAX steps between two, so that
+        others can have a turn. All are to be taken before `total` is looked at, and before the next
+        month begins.
         """
         if self._folded:
-            self._join_days()
-        self._add_seats()
-        end = self._next
-        while end < len(self._ends) and self._ends[end] <= self._month:
-            end += 1
-        ready = range(self._next, end)
-        self._next = end
-        return map(self._rows, ready)
+            yield from self._join_days()
+        yield from self._add_seats()
+        self._peaks, self._last = {}, {}  # nothing to keep while somebody takes the rows
+        while self._next < len(self._ends) and self._ends[self._next] <= self._month:
+            yield from self._rows(self._next)
+            self._next += 1
 
-    def _join_days(self) -> None:
+    def _join_days(self) -> Iterator[list[Row]]:
         """Make one span of the days that a folded month still has beside what it was folded to."""
         text = self._spans[0]
-        for line, of_line in self._peaks.items():
-            self._peaks[line] = {text: max(of_line.values())}
-        for line, of_line in self._last.items():
-            # A line is folded at once, so that its latest day is later than what it was folded to.
-            self._last[line] = {text: of_line[max(of_line)]}
+        for portion in _portions(self._peaks.items()):
+            for line, peaks in portion:
+                self._peaks[line] = {text: max(peaks.values())}
+            yield []
+        for portion in _portions(self._last.items()):
+            for line, last in portion:
+                # A line is folded at once: its latest day is later than what it was folded to.
+                self._last[line] = {text: last[max(last)]}
+            yield []
 
-    def _add_seats(self) -> None:
+    def _add_seats(self) -> Iterator[list[Row]]:
         """Add the month's peaks, day by day, so that lines which took turns are told exactly."""
-        together: dict[tuple[bytes, _Key], list[int]] = {}  # the peaks of lines with one key
-        for line, key in self._seats:
-            held = self._held.get(line, 0)
-            peaks, last = self._peaks.get(line, {}), self._last.get(line, {})
-            if not held and not peaks:
+        held = self._held
+        lines = [each for each in self._seats if held.get(each[0]) or each[0] in self._peaks]
+        for span in self._spans:
+            place = self._places.get(span)  # None before the range begins
+            together: dict[_Key, list[int]] = {}  # the peaks of lines with one key
+            for portion in _portions(lines):
+                for line, key in portion:
+                    before = held.get(line, 0)
+                    peak = self._peaks.get(line, _NONE).get(span, before)
+                    held[line] = self._last.get(line, _NONE).get(span, before)
+                    if peak and place is not None:
+                        together.setdefault(key, []).append(peak)
+                yield []
+            if place is None or not together:
                 continue
-            for span in self._spans:
-                peak = peaks.get(span, held)
-                held = last.get(span, held)
-                if peak and span in self._places:
-                    together.setdefault((span, key), []).append(peak)
-            self._held[line] = held
-        of_all: dict[bytes, list[int]] = {}
-        for (span, key), found in together.items():
-            self._at(self._places[span], key).add_peaks(found)
-            of_all.setdefault(span, []).extend(found)
-        for found in of_all.values():
-            self.total.add_peaks(found)
+            for keys in _portions(together):
+                for key in keys:
+                    self._at(place, key).add_peaks(together[key])
+                yield []
+            self.total.add_peaks([*chain.from_iterable(together.values())])
 
-    def _rows(self, place: int) -> list[Row]:
-        rows = []
+    def _rows(self, place: int) -> Iterator[list[Row]]:
         asked, found = self._asked, self._sums.pop(place, {})
         timeline = asked.by == Grouping(asked.by.unit)
         if timeline:
@@ -240,13 +250,22 @@ class Fold:
         named = asked.features if asked.by == Grouping(None, Thing.FEATURE) else ()
         for feature in named:  # who names a feature is told of it, also that there was nothing
             found.setdefault((feature, "", ""), Sums())
-        for key, sums in sorted(found.items(), key=itemgetter(0)):
-            if timeline or key[0] in named or any(self._told(sums)):
-                self.total.units += sums.units
-                self.total.undone += sums.undone
-                self.total.denied += sums.denied
-                rows.append(Row(place, self._labels[place], *key, sums))
-        return rows
+        for portion in _portions(sorted(found.items(), key=itemgetter(0))):
+            rows = []
+            for key, sums in portion:
+                if timeline or key[0] in named or any(self._told(sums)):
+                    self.total.units += sums.units
+                    self.total.undone += sums.undone
+                    self.total.denied += sums.denied
+                    rows.append(Row(place, self._labels[place], *key, sums))
+            yield rows
+
+
+def _portions(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Give items STEPS_MAX at a time."""
+    left = iter(items)
+    while portion := list(islice(left, STEPS_MAX)):
+        yield portion
 
 
 def _places(unit: Unit | None, days: Days) -> tuple[list[str], list[int]]:

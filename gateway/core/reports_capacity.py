@@ -1,15 +1,16 @@
 """Lines near capacity, and where they will be when their period ends if use goes on as it did.
 
 Decided here: how near is near, and on what a forecast rests: the daily mean of the last 28 whole
-days, or of those since the first record, at least 14. Four weeks have each weekday four times, so
-that a product which posts once a week is not taken for one that stopped or doubled. Where less is
-known there is no forecast, and a sentence that says why. Seats come back: no trend is made of them.
+days, or of those since the line's first record, at least 14. Four weeks have each weekday four
+times, so that a product which posts once a week is not taken for one that stopped or doubled. Where
+less is known there is no forecast, and a sentence that says why. Seats come back: no trend is made
+of them.
 Not decided here: how sums are read (service/reports.py). Source: SEMANTICS 1, 7 and 11.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
@@ -57,10 +58,15 @@ class NearCapacity(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """What is recorded of a line in the window: net units by day, and the most seats held."""
+    """What is recorded of a line in the window: net units by day, and the most seats held.
+
+    `since` is the day of its first record of all, today's included; None: it was before the window,
+    or there is none.
+    """
 
     units: Mapping[str, int]
     peak: int = 0
+    since: date | None = None
 
 
 _NOTHING: Final = Recent({})
@@ -73,24 +79,22 @@ def window(today: date) -> Days:
 
 def near_capacity(
     index: CatalogueIndex,
+    lines: Iterable[Line],
     used: Mapping[str, int],
     recent: Mapping[str, Recent],
     *,
     since_ms: int,
     now_ms: int,
-    features: tuple[str, ...] = (),
 ) -> list[NearCapacity]:
-    """List the lines in force that are near capacity or will be past it, the fullest first.
+    """List those of the instance's `lines` that are in force, and near capacity or soon past it.
 
     `used` is by `<line>|<period label>` as in the ledger, `recent` by line, `since_ms` is when the
     instance began to record (0: unknown). Unlimited lines and those of no capacity are left out.
-    Pure.
+    Pure; some 20 us a line.
     """
     found = []
-    for line in index.catalogue.lines:
-        if (features and line.feature not in features) or not _in_force(line, now_ms):
-            continue
-        if line.unlimited or line.capacity <= 0:
+    for line in lines:
+        if not _in_force(line, now_ms) or line.unlimited or line.capacity <= 0:
             continue
         label, reset_ms = _period(index, line, now_ms)
         near = _judge(
@@ -104,7 +108,12 @@ def near_capacity(
         )
         if near.level or (near.forecast or 0) >= near.capacity:
             found.append(near)
-    return sorted(found, key=lambda near: (-near.percent, near.feature, near.line))
+    return found
+
+
+def fullest_first(near: NearCapacity) -> tuple[int, str, str]:
+    """Give what lines near capacity are sorted by."""
+    return -near.percent, near.feature, near.line
 
 
 def _judge(
@@ -122,7 +131,8 @@ def _judge(
     until_ms = min(ends, default=None)
     tz = zone(index.catalogue.timezone)
     today = local_day(now_ms, tz)
-    recorded = min(WINDOW_DAYS, (today - local_day(since_ms, tz)).days)
+    since = max(local_day(since_ms, tz), recent.since or date.min)
+    recorded = min(WINDOW_DAYS, (today - since).days)
     units, why = sum(recent.units.values()), ""
     if line.model.reusable:
         why = "what is held comes back: no trend is made of it"

@@ -1,16 +1,17 @@
 """Usage reports on the wire: the query that asks for one, and rows as JSON and as CSV.
 
 Decided here: how a question is spelt in a query, how rows are written piece by piece, and that a
-CSV is safe to open in a spreadsheet program: a text that would be a formula there begins with an
-apostrophe, a number stays a number. Not decided here: what may be asked (core/reports_asked.py).
-Source: INTERFACE 4, RFC 4180.
+CSV is safe to open in a spreadsheet program, wherever it begins a new cell: what would be a formula
+there has an apostrophe before it, a number stays a number. Not decided here: what may be asked
+(core/reports_asked.py). Source: INTERFACE 4, RFC 4180.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
@@ -27,7 +28,14 @@ from gateway.core.reports_periods import Days
 
 QUERY_BYTES_MAX: Final = 16_384  # FEATURES_MAX names of the longest, percent-encoded
 FIELDS_MAX: Final = FEATURES_MAX + 16
-FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+ROWS_A_TEXT: Final = 500  # written at a time: a few milliseconds
+FORMULA_SIGNS: Final = "=+@＝＋－＠-"  # full-width ones too: East Asian programs take them so
+
+# Where a cell may begin, and a formula with it: at the beginning, and after what another program
+# takes for the end of a cell. Where the decimal sign is a comma, Excel splits at semicolons only,
+# and quotes that do not begin a cell mean nothing to it: neither do those that we set. LibreOffice
+# splits at commas, semicolons and tabs alike. A cell may be quoted, and blanks may be trimmed.
+_FORMULA: Final = re.compile(rf'(?:^|(?<=[;\t\r\n]))(?=[\s"]*[{FORMULA_SIGNS}]|[\t\r\n])')
 
 _MEMBERS: Final = ("feature", "period", "from", "to", "by", "compare", "format")
 _CAPACITY_MEMBERS: Final = ("feature", "format")
@@ -137,15 +145,20 @@ def csv_lines(rows: Iterable[Iterable[object]]) -> bytes:
     return text.getvalue().encode()
 
 
+def capacity_csv(lines: Sequence[NearCapacity]) -> Iterator[bytes]:
+    """Write lines near capacity as CSV, ROWS_A_TEXT at a time."""
+    yield csv_lines([struct_columns(NearCapacity)])
+    for start in range(0, len(lines), ROWS_A_TEXT):
+        yield csv_lines(map(msgspec.structs.astuple, lines[start : start + ROWS_A_TEXT]))
+
+
 def struct_columns(kind: type[msgspec.Struct]) -> Sequence[str]:
     """Name the columns of a CSV whose rows are structs of one kind."""
     return kind.__struct_fields__
 
 
 def _cell(value: object) -> object:
-    if isinstance(value, str) and value.startswith(FORMULA_SIGNS):
-        return "'" + value
-    return value
+    return _FORMULA.sub("'", value) if isinstance(value, str) else value
 
 
 def _members(query: bytes, known: Sequence[str]) -> dict[str, list[str]]:

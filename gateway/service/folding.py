@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from gateway.core.calendar import DAY_MS
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.periods import local_day, zone
 from gateway.core.reports_periods import months_before
@@ -37,11 +38,15 @@ class Folder:
 
         Raises Unavailable. May be called at any time and by several at once; a repeat is safe.
         """
+        keys = self.catalogues.keys(instance)
+        folds = Folds(self.catalogues.client, self.catalogues.scripts, keys)
+        # Most have nothing that is old anywhere on earth, and a round over all must not put their
+        # catalogues in the place of those in use.
+        if not await self._old(folds, None, self.now_ms()):
+            return False
         index = await self.catalogues.fresh(instance)
         if index is None:
             return False
-        keys = self.catalogues.keys(instance)
-        folds = Folds(self.catalogues.client, self.catalogues.scripts, keys)
         if not await self._old(folds, index, self.now_ms()):
             return False
         await self.sweep(instance)
@@ -55,11 +60,15 @@ class Folder:
                 return moved > 0 and (done.left or month != months[-1])
         return False
 
-    async def _old(self, folds: Folds, index: CatalogueIndex, now_ms: int = 0) -> list[int]:
-        """List the months (yyyymm) that are wholly older than is kept and still have days."""
+    async def _old(self, folds: Folds, index: CatalogueIndex | None, now_ms: int = 0) -> list[int]:
+        """List the months (yyyymm) that are wholly older than is kept and still have days.
+
+        Without an index: those that are so in any time zone.
+        """
         since_ms, last_ms = await folds.moments()
         if not since_ms:
             return []
-        tz = zone(index.catalogue.timezone)
-        since, today = (local_day(at_ms, tz) for at_ms in (since_ms, max(now_ms, last_ms)))
+        tz, spread_ms = (zone(index.catalogue.timezone), 0) if index else (zone("UTC"), DAY_MS)
+        since = local_day(since_ms - spread_ms, tz)
+        today = local_day(max(now_ms, last_ms) + spread_ms, tz)
         return await folds.with_days(months_before(since, today, self.retention_months))

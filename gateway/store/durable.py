@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError
 
 from gateway.core.errors import Unavailable
 from gateway.store.scripts import Script, refused
@@ -61,6 +61,8 @@ async def answered(call: Awaitable[_T]) -> _T:
 
 
 def _unavailable(error: Exception) -> Unavailable:
+    if isinstance(error, BusyLoadingError):
+        return Unavailable("The store is still loading its data", "not_applied")
     if isinstance(error, RedisError) and refused(error):
-        return Unavailable("The store refuses to write", "not_applied")
+        return Unavailable("The store refuses the call", "not_applied")
     return Unavailable("The store gave no usable answer", "unknown")

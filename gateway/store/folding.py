@@ -21,7 +21,7 @@ from gateway.store.keys import InstanceKeys
 from gateway.store.rows import steps
 from gateway.store.scripts import Scripts
 
-FOLD_FIELDS_MAX: Final = 2_000  # in one call, and those of one line more
+FOLD_FIELDS_MAX: Final = 1_000  # in one call, and those of one line more
 FOLD_LINES_MAX: Final = 500  # in one visit; with 31 days of all kinds some 200,000 fields
 _SCAN_FIELDS: Final = 2_000  # asked for at a time
 
@@ -73,7 +73,7 @@ class Folds:
         The caller sees to it that the month is old enough, and that earlier ones were folded.
         """
         lines, left = await self._lines(month, lines_max)
-        keys = [self.keys.days(month), self.keys.months, self.keys.ledger]
+        keys = [self.keys.days(month), self.keys.month(month), self.keys.ledger]
         moved = 0
         for some in portions(lines):
             moved += await answered(

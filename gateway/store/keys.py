@@ -46,7 +46,6 @@ class InstanceKeys:
         "lapse",
         "lease",
         "ledger",
-        "months",
         "partition",
         "prefix",
         "record",
@@ -69,11 +68,11 @@ class InstanceKeys:
         self.lapse = prefix + "lapse"
         self.seen = prefix + "seen"  # ZSET host by last request
         self.undo = prefix + "undo"  # HASH <line>|<host> -> packed consumptions, oldest first
-        # HASH seq, last_ms, since_ms, folds (calls that folded days); acked|<line>, days|<line>;
+        # HASH seq, last_ms, since_ms, folds (calls that folded days), folded (the last month that
+        # they folded to, yyyymm); acked|<line>, days|<line>;
         # base, open, sealed, forwarded, parked, dead|<line>|<upstream>
         self.ledger = prefix + "ledger"
         self.record = prefix + "record"  # STREAM of people's decisions
-        self.months = prefix + "months"  # HASH of months folded: <line>|<yyyymm>|u b p h d:<code>
         partition_keys = PartitionKeys(self.partition)
         self.instances = partition_keys.instances
         self.due = partition_keys.due
@@ -84,6 +83,11 @@ class InstanceKeys:
         """HASH of one month, yyyymm: <line>|<yyyymmdd>|u units, b given back, p peak, h held at
         last, d:<code> denials."""
         return f"{self.prefix}days:{month}"
+
+    def month(self, month: int) -> str:
+        """HASH of one month, yyyymm, whose days were folded: <line>|<yyyymm>|u b p h d:<code>, as
+        in days."""
+        return f"{self.prefix}month:{month}"
 
     def open(self, upstream: str) -> str:
         """HASH <line>|<hour>[|<host>] -> units: what waits to go to this upstream."""

@@ -135,7 +135,7 @@ async def read_deep(
     past, present = months[:-PRESENT_MONTHS], months[-PRESENT_MONTHS:]
     for month in present:
         commands["days", str(month)] = ("HGETALL", keys.days(month))
-    recorded = [keys.months, *(keys.days(month) for month in past)]
+    recorded = [*map(keys.month, months), *map(keys.days, past)]
     asides = {name: await _aside_fields(client, keys, name) for name in upstreams}
     for tries_left in reversed(range(DEEP_TRIES_MAX)):
         kept: dict[_Label, tuple[str, ...]] = {

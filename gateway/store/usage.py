@@ -10,8 +10,8 @@ counts that step in the ledger; and the earlier month goes first. Source: DESIGN
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
 
@@ -25,7 +25,10 @@ from gateway.store.rows import steps
 PAGE_FIELDS: Final = 4_000  # asked for at a time; holds the store for about 2 ms
 TRIES_MAX: Final = 10
 TRY_PAUSE_S: Final = 0.05  # all tries together outlast a visit of whoever folds
-MONTHS_MAX: Final = 1_200  # looked at to find what is held: a century
+MONTHS_MAX: Final = 1_200  # looked back at to find what is held: a century
+QUESTIONS_MAX: Final = 125  # about a line and a month, in one page: 32 fields each
+_MONTH_DAYS_MAX: Final = 31
+_LISTED_A_QUESTION: Final = 250  # fields that are listed in the time a question takes
 
 Fields = dict[bytes, bytes]
 
@@ -59,17 +62,13 @@ class Month:
 class Record:
     """What an instance has recorded, read in order of the months.
 
-    `folded` is the last month (yyyymm) that is kept as one, 0 when there is none. All methods raise
-    Unavailable when the store does not answer; a retry is safe.
+    `folded` is the last month (yyyymm) that lost days to a fold, 0 when there is none, as of the
+    last look. All methods raise Unavailable when the store does not answer; a retry is safe.
     """
 
     client: Redis
     keys: InstanceKeys
     folded: int = 0
-    _months: dict[int, Fields] = field(default_factory=dict)  # of those folded, asked for
-    _seats: dict[str, dict[int, int]] = field(default_factory=dict)  # of all: by line and month
-    _folds: int = 0  # how many there had been when `months` was read
-    _from: int = 0
 
     async def clock(self) -> Clock:
         """Tell what time it is for the instance."""
@@ -85,97 +84,104 @@ class Record:
         found = await self._whole(self.keys.used)
         return {name.decode(): int(units) for name, units in found.items()}
 
-    async def begin(self, first: int) -> None:
-        """Read which months are folded, and what they were folded to from `first` on."""
-        self._from = first
-        await self._read_folded()
+    async def begin(self) -> None:
+        """Learn which months are folded."""
+        await self._look()
 
     async def month(self, month: int) -> Month:
         """Read all that is recorded of a month (yyyymm)."""
         for _ in range(TRIES_MAX):
+            folds = await self._look()
+            whole = await self._whole(self.keys.month(month))
             days = await self._whole(self.keys.days(month))
-            unmoved = await self._folds_done() == self._folds
-            if not unmoved:
-                await self._read_folded()  # what these days lack may be there by now
             # Months are folded in order: what is after the last of them has lost nothing.
-            if unmoved or month > self.folded:
-                return Month(month <= self.folded, self._months.get(month, {}), days)
+            if await self._look() == folds or month > self.folded:
+                return Month(month <= self.folded, whole, days)
             await asyncio.sleep(TRY_PAUSE_S)
-            await self._read_folded()
         raise _too_fast()
 
     async def held_before(self, first: int, since: int, lines: Collection[str]) -> dict[str, int]:
         """Tell how many seats of each of these lines were held when the month before `first` ended.
 
-        Goes back month by month, at most to `since`, until the last word on every line is found.
+        Goes back month by month, to `since` or MONTHS_MAX, and asks each only for the lines whose
+        last word was in none after it: by name or, where these are many, by a list of all it has.
         """
         if not lines:
             return {}
         used: Any = await answered(self.client.hmget(self.keys.used, [f"{x}|0" for x in lines]))
         # Who never held any is not searched for: a line without `used` has no record of seats.
-        asked = {line for line, seats in zip(lines, used, strict=True) if seats is not None}
+        asked = [line for line, seats in zip(lines, used, strict=True) if seats is not None]
         for _ in range(TRIES_MAX):
+            folds = await self._look()
             held = await self._last_words(first, since, asked)
-            if await self._folds_done() == self._folds:
+            if await self._look() == folds:
                 return held
             await asyncio.sleep(TRY_PAUSE_S)
-            await self._read_folded()
         raise _too_fast()
 
-    async def _last_words(self, first: int, since: int, asked: set[str]) -> dict[str, int]:
-        folded = {line: self._last_folded(line, first) for line in asked}
-        found = {line: seats for line, (_, seats) in folded.items()}
+    async def _last_words(self, first: int, since: int, asked: list[str]) -> dict[str, int]:
+        found: dict[str, int] = {}
         missing = set(asked)
-        for month in await self._recorded(_months_back(first, since)) if missing else []:
-            missing -= {line for line in missing if folded[line][0] > month}
-            if not missing:
-                break
-            days: dict[str, str] = {}
-            async for fields in steps(
-                self.client, self.keys.days(month), match="*|h", count=PAGE_FIELDS
-            ):
-                for name, seats in fields.items():
-                    line, day, _ = name.decode().split("|", 2)
-                    if line in missing and days.get(line, "") <= day:
-                        days[line], found[line] = day, int(seats)
-            missing -= days.keys()
+        there = await self._recorded(_months_back(first, since)) if missing else []
+        while missing and there:
+            month, fields = there[0]
+            if fields < _LISTED_A_QUESTION * len(missing):
+                words, there = await self._listed_words(month, missing), there[1:]
+            else:
+                some = max(1, QUESTIONS_MAX // len(missing))
+                words = await self._asked_words([month for month, _ in there[:some]], missing)
+                there = there[some:]
+            found |= words
+            missing -= words.keys()
         return found
 
-    def _last_folded(self, line: str, first: int) -> tuple[int, int]:
-        """Give the last folded month before `first` with seats of a line, and how many it had."""
-        seats = self._seats.get(line, {})
-        month = max((month for month in seats if month < first), default=0)
-        return month, seats.get(month, 0)
-
-    async def _recorded(self, months: Iterable[int]) -> list[int]:
-        listed = list(months)
+    async def _recorded(self, months: Sequence[int]) -> list[tuple[int, int]]:
+        """List those of these months that have anything, and how many fields."""
         pipeline = self.client.pipeline(transaction=False)
-        for month in listed:
-            pipeline.exists(self.keys.days(month))
-        there = await answered(pipeline.execute())
-        return [month for month, exists in zip(listed, there, strict=True) if exists]
+        for month in months:
+            pipeline.hlen(self.keys.days(month))
+            pipeline.hlen(self.keys.month(month))
+        sizes = iter(await answered(pipeline.execute()))
+        pairs = zip(months, zip(sizes, sizes, strict=True), strict=True)
+        return [(month, sum(both)) for month, both in pairs if any(both)]
 
-    async def _folds_done(self) -> int:
-        # Not the size of `months`: what is folded of a late lapse changes fields that are there.
-        folds: Any = await answered(self.client.hget(self.keys.ledger, "folds"))
+    async def _asked_words(self, months: Sequence[int], lines: Collection[str]) -> dict[str, int]:
+        """Ask these months, the latest first, for the last word that they have on each line."""
+        found: dict[str, int] = {}
+        questions = iter([(month, line) for month in months for line in lines])
+        while page := list(islice(questions, QUESTIONS_MAX)):
+            pipeline = self.client.pipeline(transaction=False)
+            for month, line in page:
+                days = [f"{line}|{month}{day:02d}|h" for day in range(_MONTH_DAYS_MAX, 0, -1)]
+                pipeline.hmget(self.keys.days(month), days)
+                pipeline.hget(self.keys.month(month), f"{line}|{month}|h")
+            replies = iter(await answered(pipeline.execute()))
+            for (_, line), of_days, of_month in zip(page, replies, replies, strict=True):
+                # What a folded month still has in days came after all that was folded.
+                seats = next((each for each in of_days if each is not None), of_month)
+                if seats is not None:
+                    found.setdefault(line, int(seats))
+        return found
+
+    async def _listed_words(self, month: int, lines: Collection[str]) -> dict[str, int]:
+        """Read all last words of a month, and pick those on these lines."""
+        found: dict[str, int] = {}
+        latest: dict[str, str] = {}  # by line; a day is after its month, as text too
+        for key in (self.keys.month(month), self.keys.days(month)):
+            async for fields in steps(self.client, key, match="*|h", count=PAGE_FIELDS):
+                for name, seats in fields.items():
+                    line, when, _ = name.decode().split("|", 2)
+                    if line in lines and latest.get(line, "") <= when:
+                        latest[line], found[line] = when, int(seats)
+        return found
+
+    async def _look(self) -> int:
+        """Learn which months are folded; tell how often anything was."""
+        # A count, because what is folded of a late lapse changes fields that are there.
+        fields = ["folds", "folded"]
+        folds, folded = await answered(self.client.hmget(self.keys.ledger, fields))
+        self.folded = int(folded or 0)
         return int(folds or 0)
-
-    async def _read_folded(self) -> None:
-        """Read what months were folded to: all of those asked for, else only seats."""
-        # The number first: what is folded while this reads makes the reader look again.
-        self._folds = await self._folds_done()
-        self._months, self._seats = {}, {}
-        if not self._folds:
-            return
-        async for fields in steps(self.client, self.keys.months, count=PAGE_FIELDS):
-            for name, value in fields.items():
-                line, text, kind = name.split(b"|", 2)
-                month = int(text)
-                self.folded = max(self.folded, month)
-                if month >= self._from:
-                    self._months.setdefault(month, {})[name] = value
-                if kind == b"h":
-                    self._seats.setdefault(line.decode(), {})[month] = int(value)
 
     async def _whole(self, key: str) -> Fields:
         found: Fields = {}

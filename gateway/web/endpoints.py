@@ -1,23 +1,26 @@
 """An endpoint as a plain ASGI application: one answer, or one shape for every error.
 
 Decided here: that each answer has a request id, and what of an error is logged. Not decided here:
-what is read and answered; that is a function per endpoint. Source: SEMANTICS 10, INTERFACE 4.
+what is read and answered, which is a function per endpoint, and how an answer is streamed
+(streams.py). Source: SEMANTICS 10, INTERFACE 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 
 import structlog
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from gateway.core.errors import GatewayError, Unavailable
 from gateway.protocols import problem
 from gateway.web.bodies import BodyTooLarge, ClientGone, drain
 from gateway.web.request_ids import RequestIds
+from gateway.web.streams import NotTaken, Pieces, send_pieces, while_wanted
 
 # Status, headers, body; a body in pieces is streamed, and has no length.
-Answered = tuple[int, list[tuple[bytes, bytes]], bytes | AsyncIterator[bytes]]
+Answered = tuple[int, list[tuple[bytes, bytes]], bytes | Pieces]
 Answer = Callable[[Scope, Receive, str], Awaitable[Answered]]  # the last one is the request id
 
 JSON = (b"content-type", b"application/json")
@@ -55,23 +58,41 @@ class Endpoint:
         headers.append((b"gateway-request-id", request_id.encode()))
         if isinstance(body, bytes):
             headers.append((b"content-length", b"%d" % len(body)))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        start: Message = {"type": "http.response.start", "status": status, "headers": headers}
+        if not isinstance(body, bytes):
+            async with aclosing(body):
+                await self._stream(start, body, send, request_id)
+            return
+        await send(start)
         if unread:
             # All of the answer, but not its end: that would close the connection.
             await send({"type": "http.response.body", "body": body, "more_body": True})
             await drain(receive)
             body = b""
-        if isinstance(body, bytes):
-            await send({"type": "http.response.body", "body": body})
-            return
+        await send({"type": "http.response.body", "body": body})
+
+    async def _stream(self, start: Message, body: Pieces, send: Send, request_id: str) -> None:
+        """Send an answer in pieces; one that fails has no end, so that nobody takes it for whole.
+
+        Its status is out by then. To the server an app that is done before its answer has ended has
+        broken it off.
+        """
+        await send(start)
         try:
-            async for piece in body:
-                await send({"type": "http.response.body", "body": piece, "more_body": True})
+            await send_pieces(body, send)
+        except NotTaken:
+            _log.info("not_taken", request_id=request_id, kind=self.name)
+        except GatewayError as error:
+            _log.warning("broken_off", request_id=request_id, kind=self.name, reason=error.message)
         except Exception:
-            # The status is out. To break off is all that is left: nobody shall take it for whole.
             _log.exception("broken_off", request_id=request_id, kind=self.name)
-            raise
-        await send({"type": "http.response.body", "body": b""})
+
+
+class StreamedEndpoint(Endpoint):
+    """An endpoint without a request body that works only as long as its client is there."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await while_wanted(super().__call__, scope, receive, send)
 
 
 def by_method(answers: Mapping[str, Answer]) -> Answer:

@@ -19,7 +19,7 @@ import structlog
 from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config as Hypercorn
-from hypercorn.events import Event, RawData
+from hypercorn.events import Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
@@ -29,6 +29,7 @@ from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.settings import Server
 from gateway.web.lifecycle import Lifecycle
+from gateway.web.resets import reset_broken_off
 from gateway.web.stopping import CLOSE_S_MAX, FINISH_S_MAX, Stop
 
 BACKLOG: Final = 1024
@@ -159,6 +160,10 @@ class _Connection(TCPServer):
         elif self._head:
             head, self._head = RawData(self._head), b""
             await super().protocol_send(head)
+        elif isinstance(event, Updated) and isinstance(self.protocol.protocol, H2Protocol):
+            reset = await reset_broken_off(self.protocol.protocol)
+            if reset:
+                await super().protocol_send(RawData(reset))
         await super().protocol_send(event)
 
     def overdue(self, now_s: float) -> bool:

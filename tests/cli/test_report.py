@@ -16,6 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
+from gateway.cli.reporting import tables
 from gateway.core.model import Catalogue, Line, Model, Product
 from gateway.core.ports import Answer
 from gateway.core.usage import Batch, Choice, Row
@@ -192,6 +193,8 @@ def test_csv_and_json_are_what_the_api_answers(home: Home) -> None:
         (("DEMO", "--compare", "--format", "csv"), "--compare is for table and json"),
         (("DEMO", "--raw", "meter"), "'meter' is no upstream of kind spool"),
         (("DEMO", "--raw", "usb", "--by", "day"), "--by does not go with --raw"),
+        (("DEMO", "--raw", "usb", "--format", "json"), "--raw is a csv"),
+        (("DEMO", "--raw", "usb", "--format", "table"), "--raw is a csv"),
     ],
 )
 def test_what_cannot_be_told_is_one_sentence_and_exit_2(
@@ -208,7 +211,8 @@ def test_spooled_batches_are_told_as_rows_of_ten_columns(home: Home) -> None:
     assert result.exit_code == 2
     assert "is not there" in result.stderr
     home.spool.mkdir()
-    assert home.told("DEMO", "--raw", "usb").splitlines() == [",".join(COLUMNS)]
+    told = home.told("DEMO", "--raw", "usb", "--format", "csv")
+    assert told.splitlines() == [",".join(COLUMNS)]
     midnight = int(datetime(2031, 11, 1, tzinfo=PARIS).timestamp()) // HOUR
     home.batch(1, (Row("L1", midnight - 1, "", 1), Row("L1", midnight, "string:=plant", 12)))
     home.batch(2, (Row("L1", midnight + 50, "string:plant-7", -2),))
@@ -222,6 +226,8 @@ def test_spooled_batches_are_told_as_rows_of_ten_columns(home: Home) -> None:
         [*suite, later, later, "-2", "A-1", "", "plant-7", "DEMO"],
     ]
     assert len(COLUMNS) == 10
+    assert home.told("DEMO", "--raw", "usb", "--feature", "sessions").count("\n") == len(rows)
+    assert home.told("DEMO", "--raw", "usb", "--feature", "editor").count("\n") == 1
     before = home.told("DEMO", "--raw", "usb", "--period", "last-month")
     assert before.splitlines()[1].split(",")[5] == "1"
     changed = next(home.spool.glob("*batch-2.ndjson"))
@@ -232,7 +238,26 @@ def test_spooled_batches_are_told_as_rows_of_ten_columns(home: Home) -> None:
     assert changed.name in result.stderr
 
 
+def test_what_is_too_long_for_a_table_is_told_as_csv_or_json(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "ROWS_MAX", 4)
+    days = ("--from", "2031-11-01", "--to", "2031-11-04", "--by", "day")
+    assert len(cells(home.told("DEMO", *days))) == 4 + 1
+    for more in (("--from", "2031-10-31"), ("--compare",)):  # of both together
+        result = home.report("DEMO", *days, *more)
+        said = "There are more than 4 rows, too many for a table: give --format csv or json\n"
+        assert (result.exit_code, result.stdout, result.stderr) == (2, "", said)
+    told = home.told("DEMO", *days, "--from", "2031-10-31", "--format", "csv")
+    assert len(told.splitlines()) == 1 + 5
+    monkeypatch.setattr(tables, "ROWS_MAX", 0)
+    result = home.report("DEMO", "--near-capacity")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("There are more than 0 lines, too many for a table")
+
+
 def test_help_has_an_example_and_every_period(home: Home) -> None:
     told = CliRunner().invoke(main, ["report", "--help"]).stdout
     assert "cmapi-gateway report ~ --near-capacity" in told
     assert all(word in told for word in ("year-to-date", "last-quarter", "this-week", "today"))
+    assert "an hour belongs to the local day in which it begins" in told

@@ -136,17 +136,23 @@ class Journal:
         )
 
     def peak(self, days: Days, lines: Iterable[str]) -> int:
-        """Give the most seats held at one moment from just before these days to their end."""
+        """Give the most seats held at one moment of these days.
+
+        What happens as a day begins happens at once: what went then was not held on it.
+        """
         wanted = set(lines)
         moves = [event for event in self.seats if event[1] in wanted]
         begin = bisect_left(moves, days.first, key=lambda event: self.day(event[0]))
         held = {line_id: seats for _, line_id, seats in moves[:begin]}
-        most = sum(held.values())
-        for at_ms, line_id, seats in moves[begin:]:
-            if self.day(at_ms) > days.last:
-                break
+        until = bisect_right(moves, days.last, key=lambda event: self.day(event[0]))
+        inside = moves[begin:until]
+        begins = [self.day(at_ms - 1) != self.day(at_ms) for at_ms, *_ in inside]
+        most = 0 if begins[:1] == [True] else sum(held.values())
+        for at, (at_ms, line_id, seats) in enumerate(inside):
             held[line_id] = seats
-            most = max(most, sum(held.values()))
+            more = at + 1 < len(inside) and inside[at + 1][0] == at_ms
+            if not (begins[at] and more):
+                most = max(most, sum(held.values()))
         return most
 
     def _inside(self, kind: str, days: Days) -> list[Any]:

@@ -16,6 +16,7 @@ from gateway.core.reports_capacity import (
     WINDOW_DAYS,
     NearCapacity,
     Recent,
+    fullest_first,
     near_capacity,
     window,
 )
@@ -52,7 +53,6 @@ def judge(
     recent: Recent | None = None,
     since: datetime = LONG_AGO,
     at: datetime = NOW,
-    features: tuple[str, ...] = (),
 ) -> list[NearCapacity]:
     index = CatalogueIndex(Catalogue(id="DEMO", timezone="Europe/Paris", lines=lines))
     label = {Reset.MONTHLY: "m20261101", Reset.NONE: "0", Reset.DAILY: "d20261116"}
@@ -61,9 +61,7 @@ def judge(
         for x in lines
     }
     of_lines = {x.id: recent for x in lines} if recent else {}
-    return near_capacity(
-        index, keys, of_lines, since_ms=ms(since), now_ms=ms(at), features=features
-    )
+    return near_capacity(index, lines, keys, of_lines, since_ms=ms(since), now_ms=ms(at))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +165,38 @@ def test_lines_without_a_limit_or_out_of_force_are_left_out(changes: Mapping[str
     assert judge(replace(BASE, **changes), used=5_000, recent=days(100)) == []
 
 
-def test_the_fullest_comes_first_and_features_are_chosen() -> None:
+def test_the_fullest_comes_first_and_then_by_name() -> None:
     small = replace(BASE, id="L2", feature="users", capacity=900)
-    assert [near.line for near in judge(BASE, small, used=860)] == ["L2", "L1"]
-    assert [near.line for near in judge(BASE, small, used=860, features=("sessions",))] == ["L1"]
+    same = replace(BASE, id="L0")
+    found = sorted(judge(BASE, small, same, used=860), key=fullest_first)
+    assert [near.line for near in found] == ["L2", "L0", "L1"]
+
+
+@pytest.mark.parametrize(
+    ("recorded_days", "per_day", "forecast"),
+    [(5, None, None), (13, None, None), (14, 170, 850 + 15 * 170), (28, 170, 850 + 15 * 170)],
+)
+def test_a_line_is_judged_from_its_first_record_on(
+    recorded_days: int, per_day: int | None, forecast: int | None
+) -> None:
+    """However old its instance is, and when nothing says when the line starts."""
+    first = NOW.date() - timedelta(days=recorded_days)
+    units = days(170, count=recorded_days).units
+    (near,) = judge(BASE, used=850, recent=Recent(units, since=first))
+    assert (near.per_day, near.forecast) == (per_day, forecast)
+    why = f"too little data: {recorded_days} whole days, 14 needed"
+    assert near.why == ("" if per_day else why)
+
+
+def test_a_line_first_used_today_has_no_whole_day() -> None:
+    (near,) = judge(BASE, used=850, recent=Recent({}, since=NOW.date()))
+    assert near.why == "too little data: 0 whole days, 14 needed"
+
+
+def test_what_is_not_whole_is_rounded_down() -> None:
+    """10 units in 28 days; in the 15 that are left 5.36 more."""
+    (near,) = judge(BASE, used=850, recent=days(1, every=3))
+    assert (near.per_day, near.forecast, near.percent) == (0, 855, 85)
+    (near,) = judge(BASE, used=850, recent=days(3, every=1, count=19))  # 57: 30.5 more
+    assert (near.per_day, near.forecast) == (2, 880)
+    assert [near.percent for near in judge(BASE, used=999)] == [99]

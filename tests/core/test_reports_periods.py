@@ -154,6 +154,8 @@ def test_what_cannot_be_asked_is_refused_by_name(members: dict[str, list[str]], 
 
 def test_ten_years_of_days_can_be_asked_for() -> None:
     assert len(read_days("2016-01-01", "2026-01-07")) == RANGE_DAYS_MAX
+    with pytest.raises(BadRequest, match="at most 3660 days"):
+        read_days("2016-01-01", "2026-01-08")
 
 
 def test_columns_are_those_that_the_grouping_does_not_leave_open() -> None:

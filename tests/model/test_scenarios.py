@@ -228,6 +228,15 @@ def test_what_is_held_of_a_retired_line_can_be_returned(history: History) -> Non
     assert history.twin.state.holds == {}
 
 
+def test_a_denial_is_counted_on_a_line_that_could_have_served(history: History) -> None:
+    """Not on the first of the feature's lines, which has expired."""
+    history.wait(6 * DAY_MS)
+    history.ask("seats", 999, "1.0")
+    history.ask("seats", -999, "1.0")
+    denied = [line for (line, _), day in history.twin.state.days.items() if day.denials]
+    assert denied == ["S2"]
+
+
 def test_what_lapsed_long_ago_is_swept_at_the_last_moment_of_a_day(bench: Bench) -> None:
     """By the time the calendar is made anew it is the next day, and that must not cut it short."""
     history = History(bench, next(RUNS))

@@ -40,11 +40,14 @@ def row(number: int, feature: str = "f") -> Row:
     return Row(0, "", feature, f"L{number}", "", Sums(units=-number, least=1, most=number))
 
 
-cells_ = st.one_of(st.text(max_size=5), st.integers(), st.none())
+# What can begin a cell somewhere, end one, quote one, or be taken for a formula.
+hostile_ = st.text(st.sampled_from("=+-@＝＋－＠;,\t\r\n\"' a1"), max_size=8)
+cells_ = st.one_of(st.text(max_size=5), hostile_, st.integers(), st.none())
+SIGNS = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 
 
 @given(st.lists(st.lists(cells_, min_size=2, max_size=4), max_size=3))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_cell_of_a_csv_is_a_formula_and_no_text_is_lost(rows: list[list[object]]) -> None:
     text = csv_lines(rows).decode("utf-8", "surrogatepass")
     read = list(csv.reader(io.StringIO(text, newline="")))
@@ -52,16 +55,67 @@ def test_no_cell_of_a_csv_is_a_formula_and_no_text_is_lost(rows: list[list[objec
     for cells, given_ in zip(read, rows, strict=True):
         for cell, value in zip(cells, given_, strict=True):
             if isinstance(value, str):
-                assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
-                assert cell in (value, "'" + value)
+                assert not cell.startswith(SIGNS)
+                assert not cell.lstrip(' "').startswith(SIGNS[:8])
+                assert without_apostrophes(cell) == without_apostrophes(value)
             else:
                 assert cell == ("" if value is None else str(value))
 
 
-@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
-def test_a_formula_begins_with_an_apostrophe_and_a_number_stays_one(name: str) -> None:
+@given(st.lists(hostile_, min_size=1, max_size=3), st.sampled_from((";", "\t", ";,\t")))
+@settings(max_examples=200, deadline=None)
+def test_no_cell_is_a_formula_where_cells_end_otherwise(names: list[str], ends: str) -> None:
+    """Excel splits at semicolons where the decimal sign is a comma, LibreOffice at all three."""
+    text = csv_lines([[*names, 5]]).decode()
+    for cell in split_otherwise(text, ends):
+        assert not cell.lstrip(" ").startswith(SIGNS[:8]), (text, cell)
+
+
+def split_otherwise(text: str, ends: str) -> list[str]:
+    """Read as a spreadsheet program does: quotes mean something only where a cell begins."""
+    cells, cell, at = [], "", 0
+    while at < len(text):
+        if text[at] == '"' and not cell:
+            at += 1
+            while at < len(text) and not (text[at] == '"' and text[at + 1 : at + 2] != '"'):
+                cell += text[at]
+                at += 2 if text[at] == '"' else 1
+            at += 1
+        # What stands behind a quote that ended is of the same cell.
+        while at < len(text) and text[at] not in ends + "\r\n":
+            cell += text[at]
+            at += 1
+        cells.append(cell)
+        cell, at = "", at + 1
+    return cells
+
+
+def without_apostrophes(text: str) -> str:
+    return text.replace("'", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        *((sign + "1+1", "'" + sign + "1+1") for sign in SIGNS[:8]),
+        ("\tx", "'\tx"),
+        ("\rx", "'\rx"),
+        ("x;=cmd|'/c calc'!A1;y", "x;'=cmd|'/c calc'!A1;y"),
+        ('x;"=1+1;', "x;'\"=1+1;"),
+        ("x\n=1", "x\n'=1"),
+        ("x\t＝1", "x\t'＝1"),
+        (" =1", "' =1"),
+    ],
+)
+def test_a_formula_has_an_apostrophe_before_it_and_a_number_stays_one(name: str, safe: str) -> None:
     (cells,) = csv.reader(io.StringIO(csv_lines([[name, -1, "a-b"]]).decode(), newline=""))
-    assert cells == ["'" + name, "-1", "a-b"]
+    assert cells == [safe, "-1", "a-b"]
+
+
+@pytest.mark.parametrize("name", ["a-b", "a;b", "a, -b", "R&D = fun", "x@y", "a\tb", "5;6"])
+def test_a_text_that_is_no_formula_anywhere_stays_as_it_is(name: str) -> None:
+    (cells,) = csv.reader(io.StringIO(csv_lines([[name]]).decode(), newline=""))
+    assert cells == [name]
 
 
 @pytest.mark.parametrize("sizes", [[], [0], [1], [2, 1], [1, 1, 3]])

@@ -81,8 +81,12 @@ class House:
         return (await audit(self.store.catalogues, self.instance, deep=True)).differences == []
 
     async def months(self) -> dict[str, int]:
-        found = await self.store.client.hgetall(self.keys.months)
-        return {name.decode(): int(value) for name, value in found.items()}
+        """Read all that was folded, of any month."""
+        folded: dict[str, int] = {}
+        async for key in self.store.client.scan_iter(match=f"{self.keys.prefix}month:*"):
+            found = await self.store.client.hgetall(key)
+            folded |= {name.decode(): int(value) for name, value in found.items()}
+        return folded
 
 
 async def check(house: House, made: Journal, dice: random.Random) -> None:

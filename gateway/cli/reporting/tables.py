@@ -1,7 +1,8 @@
 """Reports as tables on a terminal.
 
 Decided here: columns, the line above and the total below, how a comparison and a forecast are
-told. Not decided here: what is told (service/reports.py).
+told, and how long a table may be: it is laid out whole, and nobody reads ten thousand rows. Not
+decided here: what is told (service/reports.py).
 """
 
 from __future__ import annotations
@@ -14,16 +15,26 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from gateway.core.errors import InvalidInput
 from gateway.core.reports import Row, Sums
 from gateway.core.reports_asked import Asked
 from gateway.core.reports_capacity import NearCapacity
-from gateway.service.reports import Part
+from gateway.service.reports import Part, Report
 
+ROWS_MAX: Final = 5_000  # of a table, before the total; laid out in some two seconds
 PIPE_COLUMNS: Final = 200  # of a table that goes to no terminal
 UNKNOWN: Final = "?"  # several lines held seats at once
 NO_LINE: Final = "(no line)"
 
 _Key = tuple[int, str, str, str]
+
+
+async def rows_of(report: Report) -> list[tuple[Part, list[Row]]]:
+    """Read the rows of a table. Raises InvalidInput when there are too many, and as `read` does."""
+    try:
+        return await report.read(ROWS_MAX)
+    except InvalidInput as error:
+        raise _too_long(error.message) from None
 
 
 def show_report(asked: Asked, parts: Sequence[tuple[Part, list[Row]]]) -> None:
@@ -62,10 +73,12 @@ def show_report(asked: Asked, parts: Sequence[tuple[Part, list[Row]]]) -> None:
 
 
 def show_capacity(lines: Sequence[NearCapacity]) -> None:
-    """Print a row for each line near capacity."""
+    """Print a row for each line near capacity. Raises InvalidInput when there are too many."""
     if not lines:
         click.echo("no line is near its capacity")
         return
+    if len(lines) > ROWS_MAX:
+        raise _too_long(f"There are more than {ROWS_MAX:,} lines")
     table = Table()
     for name in ("feature", "line", "model"):
         table.add_column(name, overflow="fold")
@@ -85,6 +98,10 @@ def show_capacity(lines: Sequence[NearCapacity]) -> None:
             line.why or "-",
         )
     _console().print(table)
+
+
+def _too_long(why: str) -> InvalidInput:
+    return InvalidInput(f"{why}, too many for a table: give --format csv or json")
 
 
 def _counts(asked: Asked, sums: Sums, was: Sums | None) -> list[str]:

@@ -36,7 +36,9 @@ local function open_context(c)
     hosts = {}, dropped = {}, applied = 0,
   }
   x.found_version = tonumber(redis.call('HGET', x.cat, 'version') or 0)
-  x.now_ms = math.max(clock_ms, tonumber(redis.call('HGET', x.ledger, 'last_ms') or 0))
+  x.last_ms = tonumber(redis.call('HGET', x.ledger, 'last_ms') or 0)  -- of the transaction before this one
+  x.now_ms = math.max(clock_ms, x.last_ms)
+  x.done_ms = x.now_ms  -- until when all has happened once this call is over
   for i = 1, #x.upstreams do x.rows[i] = {} end
   return x
 end
@@ -146,8 +148,15 @@ local function change_held(x, host, line, model, delta, at_ms, back)
     record_usage(x, host, line, delta, at_ms, back)
   else
     local day = day_of(x, at_ms)
-    local month, prefix = month_of(x, day), line .. '|' .. day[2]
-    month.top[prefix .. '|p'] = math.max(month.top[prefix .. '|p'] or 0, before, before + delta)
-    month.set[prefix .. '|h'] = before + delta
+    local month, prefix, after = month_of(x, day), line .. '|' .. day[2], before + delta
+    local peak = prefix .. '|p'
+    if at_ms == day[1] and x.last_ms <= at_ms then
+      month.set[peak] = after  -- what went as the day began was not held on it
+    elseif month.set[peak] then
+      month.set[peak] = math.max(month.set[peak], before, after)
+    else
+      month.top[peak] = math.max(month.top[peak] or 0, before, after)
+    end
+    month.set[prefix .. '|h'] = after
   end
 end

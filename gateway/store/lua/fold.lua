@@ -1,12 +1,13 @@
 -- Folds what some lines have of one month of days into that month: the days go, what they come to stays.
 --
 -- ARGV  1 month, yyyymm  2 msgpack {{line, {fields of days:<month>…}}…}: all that was found of these lines
--- KEYS  1 days of the month  2 months  3 ledger
+-- KEYS  1 days of the month  2 the month  3 ledger
 -- reply how many lines were moved; 0 is a repeat, or lines that cannot be moved: nothing changed
 -- Units, units given back and denials are added to what was folded before, peaks are the greatest, seats
 -- held are those of the latest day: what is recorded of a month that was folded, by a lapse that is swept
 -- late, came after all that is in it. A line whose sum could not be told exactly any more stays in days.
--- ledger `folds` grows with every call that moves something, which is how a reader learns of it.
+-- ledger `folds` grows with every call that moves something, which is how a reader learns of it; `folded` is
+-- the last month that anything was moved to.
 
 local UNITS_MAX = 9007199254740991
 local FIELDS_MAX = 2000
@@ -81,5 +82,7 @@ if moved > 0 then
   store('HSET', KEYS[2], set)
   store('HDEL', KEYS[1], gone)
   redis.call('HINCRBY', KEYS[3], 'folds', 1)
+  local last = tonumber(redis.call('HGET', KEYS[3], 'folded') or 0)
+  if tonumber(month) > last then redis.call('HSET', KEYS[3], 'folded', month) end
 end
 return moved

@@ -9,7 +9,7 @@ local function find_due(x)
   local count = #due / 2
   if count == 0 then return from_ms end
   if sweeps_left == 0 then
-    x.again = true
+    x.again, x.done_ms = true, x.last_ms
     return from_ms
   end
   sweeps_left = sweeps_left - count
@@ -17,6 +17,7 @@ local function find_due(x)
   if count == limit then
     x.again = true
     until_ms = tonumber(due[#due])  -- a host found here may hold more that lapses after one not found yet
+    x.done_ms = math.max(x.last_ms, until_ms)  -- the next call goes on at this moment
   end
   for i = 1, #due, 2 do
     local member = due[i]

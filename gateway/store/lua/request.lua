@@ -166,7 +166,7 @@ local function preview(x, host, wants)
     local rows = tables[wants[i][1]][2]
     for place, each in ipairs(wants[i][2]) do
       local found, code = candidates(rows, place, x.now_ms)
-      if code then short(t, each[2], code, 0, 0, rows) end
+      if code then short(x, t, each[2], code, 0, 0, rows, place) end
       for j = 1, #found do
         local hold = t.had[found[j][ID]]
         offers[#offers + 1] = {each[2], found[j][ID], room(x, t.moved, found[j]), hold and hold[COUNT] or 0}

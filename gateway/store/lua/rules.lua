@@ -40,16 +40,14 @@ local function room(x, moved, row)
   return math.max(0, free)
 end
 
-local function short(t, want, code, asked, available, rows)
+-- It is a denial of the first candidate or, where there is none, of the first line that is not retired.
+local function short(x, t, want, code, asked, available, rows, place)
   t.shortfalls[#t.shortfalls + 1] = {want, code, asked, available}
-  local line = ''
+  local line = candidates(rows, place, x.now_ms)[1]
   for i = 1, #rows do
-    if not rows[i][RETIRED] then
-      line = rows[i][ID]
-      break
-    end
+    if not line and not rows[i][RETIRED] then line = rows[i] end
   end
-  t.denials[#t.denials + 1] = line .. '|' .. t.day[2] .. '|d:' .. code
+  t.denials[#t.denials + 1] = (line and line[ID] or '') .. '|' .. t.day[2] .. '|d:' .. code
 end
 
 local function grant(t, line, units)
@@ -84,13 +82,13 @@ local function take(x, t, model, rows, place, units, want)
       if left == 0 then return end
     end
   end
-  if left > 0 then short(t, want, code or 'FEATURE_COUNT_INSUFFICIENT', units, units - left, rows) end
+  if left > 0 then short(x, t, want, code or 'FEATURE_COUNT_INSUFFICIENT', units, units - left, rows, place) end
 end
 
 local function look(x, t, model, rows, place, want)
   local found, code = candidates(rows, place, x.now_ms)
   if model == METERED then
-    if found[1] then grant(t, found[1][ID], 0) else short(t, want, code, 0, 0, rows) end
+    if found[1] then grant(t, found[1][ID], 0) else short(x, t, want, code, 0, 0, rows, place) end
     return
   end
   local first = found[1]
@@ -98,7 +96,7 @@ local function look(x, t, model, rows, place, want)
     if not first and t.had[rows[i][ID]] then first = rows[i] end
   end
   if not first then
-    short(t, want, code, 0, 0, rows)
+    short(x, t, want, code, 0, 0, rows, place)
   elseif not any_held(t, rows) then
     t.shown[#t.shown + 1] = first[ID]
   end
@@ -117,7 +115,7 @@ local function give_back(x, t, rows, place, units, want)
   if total < units then
     local code
     if total == 0 then code = select(2, candidates(rows, place, x.now_ms)) end
-    short(t, want, code or 'RETURN_TOO_LARGE', -units, total, rows)
+    short(x, t, want, code or 'RETURN_TOO_LARGE', -units, total, rows, place)
   end
   local left = math.min(units, total)
   for i = 1, #pool do
@@ -159,7 +157,7 @@ local function undo(x, t, rows, place, units, want, host)
     elseif #live > 0 then
       code = 'CONSUMED_NOT_RETURNABLE'
     end
-    short(t, want, code, -units, total, rows)
+    short(x, t, want, code, -units, total, rows, place)
   end
   local left = math.min(units, total)
   for i = 1, #found do

@@ -111,7 +111,7 @@ local function write(x)
   end
   if x.applied > 0 then sums.seq = x.applied end
   add(x.ledger, sums, false)
-  redis.call('HSET', x.ledger, 'last_ms', x.now_ms)
+  redis.call('HSET', x.ledger, 'last_ms', x.done_ms)
   local seen = {}
   for host in pairs(x.hosts) do
     seen[#seen + 1] = x.now_ms
