@@ -74,12 +74,20 @@ class Client:
 
 
 class Work:
-    """Texts that wait in the middle, and note that they were let go of."""
+    """Texts that wait in the middle, and note that they were closed.
+
+    They are kept, so that it was no garbage collector that closed them.
+    """
 
     def __init__(self, texts: int = 0) -> None:
         self.texts, self.begun, self.closed = texts, asyncio.Event(), asyncio.Event()
+        self.made: list[Texts] = []
 
-    async def __call__(self) -> Texts:
+    def __call__(self) -> Texts:
+        self.made.append(self._made())
+        return self.made[-1]
+
+    async def _made(self) -> Texts:
         try:
             self.begun.set()
             for _ in range(self.texts):
@@ -144,6 +152,21 @@ def test_work_ends_at_once_when_its_client_leaves(texts: int) -> None:
         # The head of an answer goes whole or not at all: others on its connection depend on it.
         assert client.cut == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(story())
+
+
+def test_pieces_that_are_closed_close_what_they_are_made_of() -> None:
+    """Begun or not: also when no piece of them was taken."""
+
+    async def story() -> None:
+        for taken in (0, 1):
+            work = Work(3)
+            pieces = await Pieces.begun(work())
+            for _ in range(taken):
+                await anext(pieces)
+            await pieces.aclose()
+            assert work.closed.is_set()
 
     asyncio.run(story())
 
