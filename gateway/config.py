@@ -80,11 +80,7 @@ SETTINGS: Final = tuple(
     f"{section}.{field.name}" for section, kind in _SECTIONS.items() for field in fields(kind)
 )
 # Accepted, since the format of the file is fixed, but without effect yet.
-NOT_IN_FORCE: Final = (
-    *("server.trusted_proxies", "redis.ack_replicas"),
-    "limits.requests_per_key_per_s",
-    *(name for name in SETTINGS if name.startswith(("licensespring.", "ui."))),
-)
+NOT_IN_FORCE: Final = tuple(name for name in SETTINGS if name.startswith("ui."))
 
 
 def warnings_for(config: Config) -> list[str]:
@@ -142,7 +138,7 @@ def _read(path: Path) -> dict[str, Any]:
         tables: dict[str, Any] = msgspec.toml.decode(data)
     except OSError as error:
         raise InvalidInput(f"The configuration {path} cannot be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"The configuration {path} is not TOML: {error}") from None
     return tables
 
@@ -229,8 +225,10 @@ def _expected(hint: Any) -> str:
 
 
 def _shown(member: str, value: object) -> str:
-    shown = shown_url(str(value)) if member == "url" else value
-    return repr(shown)[:SHOWN_MAX]
+    try:
+        return repr(shown_url(str(value)) if member == "url" else value)[:SHOWN_MAX]
+    except ValueError:  # Python writes no number of over 4,300 digits
+        return "a number of thousands of digits"
 
 
 def _unknown(given: Mapping[str, _Given], known: Collection[str]) -> list[str]:

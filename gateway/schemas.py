@@ -24,6 +24,7 @@ from gateway.protocols.cmapi_explain import Explained
 from gateway.protocols.cmapi_features import Feature, FeatureClient, Summaries
 from gateway.protocols.cmapi_server import Health, InstanceInfo, Policies, PolicyChange
 from gateway.protocols.openapi import document, operations
+from gateway.protocols.openapi_licensespring import BODIES as FLOATING_BODIES
 from gateway.protocols.openapi_types import in_one_line
 from gateway.protocols.openapi_usage_wire import DenialReport, PeakReport, UsageReport
 from gateway.protocols.usage_report import Capacity
@@ -67,6 +68,7 @@ BODIES: Final[Mapping[str, tuple[Any, ...]]] = {
     "peak-report": (PeakReport,),
     "capacity": (Capacity,),
     "provisioning": (ProvisioningFile,),
+    **{f"licensespring-{name}": (type_,) for name, type_ in FLOATING_BODIES.items()},
 }
 
 # gateway.toml as a type: the sections of Config, and its upstreams by the name the file gives them.

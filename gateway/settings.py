@@ -26,8 +26,8 @@ def _like(pattern: str, expected: str) -> Meta:
     return Meta(pattern=rf"\A(?:{pattern})\Z", description=expected)
 
 
-def _one_of(*words: str, because: str = "") -> Meta:
-    return _like("|".join(words), f"one of {', '.join(words)}{because}")
+def _one_of(*words: str) -> Meta:
+    return _like("|".join(words), f"one of {', '.join(words)}")
 
 
 def _between(low: float, high: float) -> Meta:
@@ -44,12 +44,24 @@ DurationOrZero: TypeAlias = Annotated[
 Bind: TypeAlias = Annotated[
     str, _like(f"{_HOST}:{_PORT}", "HOST:PORT, such as 127.0.0.1:7070 or [::1]:0")
 ]
+# Percent-encoded: a raw ? or # of a password would end the host, and be looked up as a part of it.
+_USER: Final = r"(?:[^@/?#\s]*@)?"
+_QUERY: Final = r"(?:\?[^#\s]*)?"
+_HOSTS: Final = rf"{_HOST}(?::{_PORT})?(?:,{_HOST}(?::{_PORT})?)*"
 StoreUrl: TypeAlias = Annotated[
     str,
     _like(
-        rf"embedded|rediss?://(?:[^@/\s]*@)?{_HOST}(?::{_PORT})?(?:[/?]\S*)?|unix://(?:[^@/\s]*@)?/\S+",
-        "embedded, redis://HOST:PORT, rediss://HOST:PORT or unix:///PATH"
-        " (redis+sentinel:// and redis+cluster:// are not supported yet)",
+        "|".join(
+            (
+                "embedded",
+                rf"rediss?://{_USER}{_HOST}(?::{_PORT})?(?:/[0-9]{{0,5}})?{_QUERY}",
+                rf"unix://{_USER}/[^?#\s]+{_QUERY}",
+                rf"rediss?\+sentinel://{_USER}{_HOSTS}/[A-Za-z0-9._-]+{_QUERY}",
+                rf"rediss?\+cluster://{_USER}{_HOSTS}/?{_QUERY}",
+            )
+        ),
+        "embedded, redis://HOST:PORT, unix:///PATH, redis+sentinel://HOST:PORT,HOST:PORT/NAME or"
+        " redis+cluster://HOST:PORT,HOST:PORT; rediss for redis is over TLS",
     ),
 ]
 UpstreamUrl: TypeAlias = Annotated[
@@ -59,20 +71,17 @@ UpstreamUrl: TypeAlias = Annotated[
         "http:// or https://, a host and a path, without user, password and query",
     ),
 ]
-Ack: TypeAlias = Annotated[
-    str,
-    _one_of(
-        "memory",
-        "written",
-        "local",
-        because=" (replica and replica_fsync need more than one store server,"
-        " which is not supported yet)",
-    ),
-]
+Ack: TypeAlias = Annotated[str, _one_of("memory", "written", "local", "replica", "replica_fsync")]
 Name: TypeAlias = Annotated[str, _like(r"[A-Za-z0-9._-]{1,64}", "1 to 64 of A-Z a-z 0-9 . _ -")]
+NameOrNone: TypeAlias = Annotated[
+    str, _like(r"[A-Za-z0-9._-]{0,64}", 'up to 64 of A-Z a-z 0-9 . _ -, or "" for none')
+]
 Months: TypeAlias = Annotated[str, _like("[1-9][0-9]{0,2}mo", "months, such as 25mo")]
 FileName: TypeAlias = Annotated[str, _like(r"[^\x00]+", "the path of a file")]
 FileNameOrNone: TypeAlias = Annotated[str, _like(r"[^\x00]*", 'the path of a file, or "" for none')]
+HardwareId: TypeAlias = Annotated[
+    str, _like(r"[!-~]{1,128}", "1 to 128 visible ASCII characters, such as gateway-1")
+]
 DirectoryName: TypeAlias = Annotated[str, _like(r"[^\x00]+", "the path of a directory")]
 Seconds: TypeAlias = Annotated[float, _between(0.1, 600)]
 
@@ -170,11 +179,13 @@ class Forward(Section, frozen=True):
 
 
 class Licensespring(Section, frozen=True):
-    instance: str = ""
+    """The doors of LicenseSpring clients. An `instance` of "" is none: they are closed."""
+
+    instance: NameOrNone = ""
     auth: bool = False
     v2: bool = True
-    key_file: str = ""
-    chain_file: str = ""
+    key_file: FileNameOrNone = ""
+    chain_file: FileNameOrNone = ""
 
 
 class Ui(Section, frozen=True):
@@ -184,6 +195,7 @@ class Ui(Section, frozen=True):
 class Log(Section, frozen=True):
     level: Annotated[str, _one_of("debug", "info", "warning", "error")] = "info"
     format: Annotated[str, _one_of("console", "json")] = "console"
+    access: bool = False
 
 
 class _Upstream(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -226,16 +238,30 @@ class CloudeventsUpstream(_HttpUpstream, frozen=True, kw_only=True, tag="cloudev
     token_file: FileNameOrNone = ""
 
 
+class LicensespringUpstream(_HttpUpstream, frozen=True, kw_only=True, tag="licensespring"):
+    """The cloud of LicenseSpring, or what speaks its License API v4; `url` is without `/api/v4/`.
+
+    Its `dedupe_horizon` is 0 whatever is set: it remembers no ids. A `verify_key_file` of "" is
+    none: answers are then taken without their signature being looked at.
+    """
+
+    api_key_file: FileName
+    shared_key_file: FileName
+    hardware_id: HardwareId
+    verify_key_file: FileNameOrNone = ""
+
+
 class SpoolUpstream(_Upstream, frozen=True, kw_only=True, tag="spool"):
     """A directory of files that a person carries to where usage is counted."""
 
     dir: DirectoryName
 
 
-Upstream: TypeAlias = CmapiUpstream | CloudeventsUpstream | SpoolUpstream
+Upstream: TypeAlias = CmapiUpstream | CloudeventsUpstream | LicensespringUpstream | SpoolUpstream
 UPSTREAM_KINDS: Final[Mapping[str, type[Upstream]]] = {
     "cmapi": CmapiUpstream,
     "cloudevents": CloudeventsUpstream,
+    "licensespring": LicensespringUpstream,
     "spool": SpoolUpstream,
 }
 

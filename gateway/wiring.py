@@ -3,48 +3,45 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
-from typing import Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import msgspec
-from httpx import AsyncClient
 from starlette.types import ASGIApp
 
 from gateway import settings
 from gateway.config import Config
-from gateway.core.errors import InvalidInput
-from gateway.core.keys import PrivateKey, algorithm_of, jwk, load_private, thumbprint
-from gateway.core.ports import Route
+from gateway.core.keys import algorithm_of, jwk, thumbprint
+from gateway.core.meters import Meters
 from gateway.protocols.cmapi_batch import BATCH_BYTES_MAX
 from gateway.protocols.openapi import document
 from gateway.service.access import Access, Signer
 from gateway.service.admin import Admin
 from gateway.service.batch import Batch
+from gateway.service.boards import Board
 from gateway.service.clients import Clients
 from gateway.service.credentials import Credentials
 from gateway.service.explain import Explain
 from gateway.service.features import Features
 from gateway.service.folding import Folder
-from gateway.service.health import reasons_not_ready
+from gateway.service.health import reasons_not_ready, watched
 from gateway.service.policies import InstancePolicies
+from gateway.service.rates import KeyRates
 from gateway.service.reports import Reports
 from gateway.service.server import Server, distribution_version
 from gateway.service.sweeping import Sweeper
 from gateway.store import opening
 from gateway.store.clients import Hosts
+from gateway.store.lane import UNWATCHED, Watch
 from gateway.store.logins import Logins
 from gateway.store.opening import Store
-from gateway.store.outbox import RedisOutbox
-from gateway.store.signing import session_key, signing_key
-from gateway.upstream import cloudevents as cloudevents_kind
-from gateway.upstream import cmapi as cmapi_kind
-from gateway.upstream import spool as spool_kind
+from gateway.store.signing import session_key
 from gateway.upstream.forwarder import Forwarder
-from gateway.upstream.sender import CmapiSender, EventsSender, open_http, read_token_file
-from gateway.upstream.spooling import SpoolSender
+from gateway.upstream.sender import open_http
 from gateway.upstream.spooling import totals as spool_totals
 from gateway.web import (
     cmapi,
@@ -60,11 +57,24 @@ from gateway.web import (
 from gateway.web.app import make_app
 from gateway.web.bodies import LargeBodies, Limits
 from gateway.web.lifecycle import Lifecycle
+from gateway.web.metrics import Scrapes
+from gateway.web.seeing import Seeing
+from gateway.wiring_cloud import make_outbox, make_syncs
+from gateway.wiring_floating import floating_routes
+from gateway.wiring_seeing import MeteredLane, layout_of, open_traces, seen
+from gateway.wiring_upstreams import make_route, own_key
+
+if TYPE_CHECKING:  # needs the extra otel
+    from gateway.wiring_traces import Traces
 
 
 @asynccontextmanager
 async def open_store(
-    config: Config, *, allow_weaker: bool = False, prelude: str | None = None
+    config: Config,
+    *,
+    allow_weaker: bool = False,
+    prelude: str | None = None,
+    watch: Watch = UNWATCHED,
 ) -> AsyncIterator[Store]:
     """Open the configured store; see gateway.store.opening for what it raises."""
     async with opening.open_store(
@@ -72,10 +82,12 @@ async def open_store(
         config.data_dir,
         partitions=config.redis.partitions,
         ack=config.redis.ack,
+        ack_replicas=config.redis.ack_replicas,
         deadline_s=config.redis.deadline_ms / 1000,
         queue_max=config.limits.lane_queue,
         allow_weaker=allow_weaker,
         prelude=prelude,
+        watch=watch,
     ) as store:
         yield store
 
@@ -88,22 +100,43 @@ async def open_gateway(
     forward: bool = True,
     allow_weaker: bool = False,
     prelude: str | None = None,
+    board: Board | None = None,
 ) -> AsyncIterator[ASGIApp]:
     """Open everything a gateway process has, and close it in order: forwarder, lane, store.
 
-    `prelude` replaces the store's clock, for tests of time.
+    `prelude` replaces the store's clock, for tests of time. `board` is where it counts, together
+    with other workers.
     """
-    async with open_store(config, allow_weaker=allow_weaker, prelude=prelude) as store:
-        app = await make_gateway(config, lifecycle, store)
-        async with open_forwarder(config, store) as forwarder:
-            if forward:
-                forwarder.start()
-            yield app
+    board = board or Board.alone(layout_of(config))
+    async with AsyncExitStack() as stack:
+        traces = await stack.enter_async_context(open_traces(os.environ))
+        watch: Watch = MeteredLane(board.meters)
+        if traces is not None:
+            watch = traces.watch(watch)
+        store = await stack.enter_async_context(
+            open_store(config, allow_weaker=allow_weaker, prelude=prelude, watch=watch)
+        )
+        app = await make_gateway(config, lifecycle, store, board)
+        await stack.enter_async_context(watched(store))
+        forwarder = await stack.enter_async_context(
+            open_forwarder(config, store, meters=board.meters, traces=traces)
+        )
+        await stack.enter_async_context(
+            seen(config, store, board, forwarder if forward else None, _reasons(lifecycle, store))
+        )
+        if forward:
+            forwarder.start()
+        yield app if traces is None else traces.app(app)
 
 
 @asynccontextmanager
 async def open_forwarder(
-    config: Config, store: Store, grace_s: float = 1.5
+    config: Config,
+    store: Store,
+    grace_s: float = 1.5,
+    *,
+    meters: Meters | None = None,
+    traces: Traces | None = None,
 ) -> AsyncIterator[Forwarder]:
     """Build the forwarder over an open store, not yet started, and stop it in order at the end.
 
@@ -111,20 +144,24 @@ async def open_forwarder(
 
     Raises InvalidInput for a key file that cannot be read or is no key.
     """
-    fsync = store.strength.fsync_each_call
     async with AsyncExitStack() as stack:
         routes = []
         for upstream in config.upstreams:
             http = await stack.enter_async_context(open_http())
-            routes.append(await make_route(config, upstream, store, http))
+            route = await make_route(config, upstream, store, http)
+            if traces is not None:
+                traces.http(http)
+                route = replace(route, sender=traces.sender(route.sender, route.name))
+            routes.append(route)
         sweep = Sweeper(store.catalogues, store.lane).sweep
         forwarder = Forwarder(
-            RedisOutbox(store.client, store.scripts, store.partitions, fsync),
+            make_outbox(store),
             store.catalogues,
             routes,
             sweep=sweep,
             fold=Folder(store.catalogues, sweep, config.report.retention_months, _now_ms).fold,
             blocked_retry_s=config.forward.blocked_retry_ms / 1000,
+            meters=meters or Meters(),
         )
         try:
             yield forwarder
@@ -153,83 +190,12 @@ async def read_totals(config: Config) -> Totals:
     }
 
 
-async def make_route(
-    config: Config, upstream: settings.Upstream, store: Store, http: AsyncClient
-) -> Route:
-    """Build the route to a configured upstream, whatever its kind.
-
-    Raises InvalidInput for a file that cannot be read or is not what the setting asks for.
-    """
-    return await _ROUTES[type(upstream)](config, upstream, store, http)
-
-
-async def _cmapi_route(
-    config: Config, upstream: settings.CmapiUpstream, store: Store, http: AsyncClient
-) -> Route:
-    parent = cmapi_kind.CmapiUpstream(
-        name=upstream.name,
-        url=upstream.url,
-        kid=upstream.kid,
-        host=upstream.host,
-        dedupe_horizon_ms=upstream.dedupe_horizon_ms,
-        interval_s=_interval_s(config, upstream),
-        timeout_s=config.forward.timeout_s,
-    )
-    path = config.path(upstream.key_file)
-    try:
-        private = load_private(path.read_bytes())
-    except OSError as error:
-        raise InvalidInput(
-            f"upstream {upstream.name}: the key {path} cannot be read: {error.strerror}"
-        ) from error
-    return cmapi_kind.route(parent, CmapiSender(parent, private, http))
-
-
-async def _cloudevents_route(
-    config: Config, upstream: settings.CloudeventsUpstream, store: Store, http: AsyncClient
-) -> Route:
-    collector = cloudevents_kind.CloudeventsUpstream(
-        name=upstream.name,
-        url=upstream.url,
-        dedupe_horizon_ms=upstream.dedupe_horizon_ms,
-        interval_s=_interval_s(config, upstream),
-        timeout_s=config.forward.timeout_s,
-    )
-    # Not read here: a token may be put in place, and replaced, while the gateway runs.
-    read_token = (
-        partial(read_token_file, config.path(upstream.token_file)) if upstream.token_file else None
-    )
-    return cloudevents_kind.route(collector, EventsSender(collector, http, read_token))
-
-
-async def _spool_route(
-    config: Config, upstream: settings.SpoolUpstream, store: Store, http: AsyncClient
-) -> Route:
-    spool = spool_kind.SpoolUpstream(
-        name=upstream.name,
-        directory=config.path(upstream.dir),
-        interval_s=_interval_s(config, upstream),
-    )
-    return spool_kind.route(spool, SpoolSender(spool, await _signing_key(config, store)))
-
-
-# A kind of upstream is a line here and one in settings.UPSTREAM_KINDS. Each builder takes its own
-# struct, which a mapping cannot say: hence Any.
-_Builder = Callable[[Config, Any, Store, AsyncClient], Awaitable[Route]]
-_ROUTES: Final[Mapping[type[settings.Upstream], _Builder]] = {
-    settings.CmapiUpstream: _cmapi_route,
-    settings.CloudeventsUpstream: _cloudevents_route,
-    settings.SpoolUpstream: _spool_route,
-}
-
-
-def _interval_s(config: Config, upstream: settings.Upstream) -> float:
-    return (upstream.interval_ms or config.forward.interval_ms) / 1000
-
-
-async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> ASGIApp:
-    """Build the application over an open store."""
-    private = await _signing_key(config, store)
+async def make_gateway(
+    config: Config, lifecycle: Lifecycle, store: Store, board: Board | None = None
+) -> ASGIApp:
+    """Build the application over an open store; it counts on `board`."""
+    board = board or Board.alone(layout_of(config))
+    private = await own_key(config, store)
     public = private.public_key()
     signer = Signer(thumbprint(public), algorithm_of(private), private)
     credentials = Credentials(
@@ -247,6 +213,8 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
         forwarder_retention_ms=config.dedupe.forwarder_retention_ms,
         resend_ms=2 * config.redis.deadline_ms,
         explain_ms=config.explain.retention_ms,
+        rates=KeyRates(config.limits.requests_per_key_per_s),
+        meters=board.meters,
     )
     batch = Batch(access, line_bytes_max=config.server.max_body_bytes)
     logins = Logins(store.client, store.scripts, store.partitions)
@@ -263,10 +231,6 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
     limits = Limits(config.server.max_body_bytes, config.server.body_timeout_s)
     batch_limits = Limits(BATCH_BYTES_MAX, config.server.body_timeout_s)
 
-    async def reasons() -> list[str]:
-        draining = ["Draining"] if lifecycle.draining else []
-        return draining + await reasons_not_ready(store, time.time)
-
     return make_app(
         [
             *cmapi.routes(access, limits),
@@ -277,20 +241,28 @@ async def make_gateway(config: Config, lifecycle: Lifecycle, store: Store) -> AS
             *cmapi_explain.routes(admin, Explain(store.catalogues)),
             *cmapi_server.routes(server, InstancePolicies(admin), limits),
             *usage.routes(admin, make_reports(store)),
+            *await floating_routes(config, store, admin, make_syncs(store), board.meters),
             *ops.routes(
-                reasons,
+                _reasons(lifecycle, store),
                 {"keys": [jwk(public, signer.kid)]},
                 msgspec.json.encode(document(version)),
+                Scrapes(board, version),
             ),
-        ]
+        ],
+        Seeing(board.meters, lines=config.log.access),
     )
+
+
+def _reasons(lifecycle: Lifecycle, store: Store) -> ops.Reasons:
+    """Give what says why no requests should come here now."""
+
+    async def reasons() -> list[str]:
+        draining = ["Draining"] if lifecycle.draining else []
+        return draining + await reasons_not_ready(store, time.time)
+
+    return reasons
 
 
 def make_reports(store: Store) -> Reports:
     """Build what reports usage over an open store."""
     return Reports(store.catalogues, Sweeper(store.catalogues, store.lane).sweep)
-
-
-async def _signing_key(config: Config, store: Store) -> PrivateKey:
-    named = config.path(config.signing.key_file) if config.signing.key_file else None
-    return await signing_key(store, config.signing.alg, named, config.data_dir)

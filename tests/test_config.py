@@ -19,6 +19,7 @@ from gateway.settings import (
     UPSTREAM_KINDS,
     CloudeventsUpstream,
     CmapiUpstream,
+    LicensespringUpstream,
     SpoolUpstream,
     shown_url,
 )
@@ -38,6 +39,15 @@ kind = "cloudevents"
 url = "https://host/events"
 token_file = ""
 dedupe_horizon = "24h"
+"""
+CLOUD = """
+[[upstream]]
+name = "cloud"
+kind = "licensespring"
+url = "https://api.licensespring.com"
+api_key_file = "keys/api"
+shared_key_file = "keys/shared"
+hardware_id = "gateway-1"
 """
 SPOOL = """
 [[upstream]]
@@ -121,7 +131,7 @@ def test_upstream_has_cautious_defaults(tmp_path: Path) -> None:
 
 
 def test_each_kind_of_upstream_has_its_own_settings(tmp_path: Path) -> None:
-    parent, meter, spool = load(tmp_path, PARENT + METER + SPOOL).upstreams
+    parent, meter, cloud, spool = load(tmp_path, PARENT + METER + CLOUD + SPOOL).upstreams
     assert parent == CmapiUpstream(
         name="parent", url="https://host/api/1.0/instances/ID", key_file="keys/private.pem"
     )
@@ -129,7 +139,14 @@ def test_each_kind_of_upstream_has_its_own_settings(tmp_path: Path) -> None:
         name="meter", url="https://host/events", dedupe_horizon="24h"
     )
     assert spool == SpoolUpstream(name="usb", dir="./spool")
-    assert {type(each) for each in (parent, meter, spool)} == set(UPSTREAM_KINDS.values())
+    assert cloud == LicensespringUpstream(
+        name="cloud",
+        url="https://api.licensespring.com",
+        api_key_file="keys/api",
+        shared_key_file="keys/shared",
+        hardware_id="gateway-1",
+    )
+    assert {type(each) for each in (parent, meter, cloud, spool)} == set(UPSTREAM_KINDS.values())
 
 
 def test_each_kind_of_upstream_may_have_its_own_interval(tmp_path: Path) -> None:
@@ -147,9 +164,13 @@ def test_each_kind_of_upstream_may_have_its_own_interval(tmp_path: Path) -> None
         "redis://[::1]:6379",
         "unix:///run/valkey.sock",
         "unix://u:p@/run/v.sock?db=1",
+        "redis+sentinel://u:p@h:26379,[::1]:26380,h3/NAME?sentinel_password=p",
+        "rediss+sentinel://h/my.name?ssl_ca_certs=/ca.pem",
+        "redis+cluster://h:1",
+        "rediss+cluster://:p%40@h:1,h:2,h:3/?ssl_ca_certs=/ca.pem",
     ],
 )
-def test_single_server_is_an_address_of_the_store(url: str) -> None:
+def test_each_kind_of_store_has_its_addresses(url: str) -> None:
     assert load_config(None, {}, {"redis.url": url}).redis.url == url
 
 
@@ -163,11 +184,12 @@ BAD = [
     ("[server]\ntrusted_proxies = 'x'", "server.trusted_proxies is 'x'; expected a list"),
     ("[redis]\nurl = 'http://h'", "redis.url is 'http://h'; expected embedded, redis://"),
     ("[redis]\nurl = 'redis://'", "redis.url is 'redis://'; expected embedded"),
-    ("[redis]\nurl = 'redis+sentinel://h:1/M'", "redis+cluster:// are not supported yet"),
-    ("[redis]\nurl = 'redis+cluster://h:1'", "redis+cluster:// are not supported yet"),
-    ("[redis]\nack = 'replica'", "redis.ack is 'replica'; expected one of memory, written, local"),
-    ("[redis]\nack = 'replica_fsync'", "need more than one store server"),
-    ("[redis]\nack = 'none'", "redis.ack is 'none'; expected one of memory, written, local"),
+    ("[redis]\nurl = 'redis+sentinel://h:1'", "or redis+cluster://HOST:PORT,HOST:PORT"),
+    ("[redis]\nurl = 'redis+sentinel://h:1,/M'", "redis+sentinel://HOST:PORT,HOST:PORT/NAME"),
+    ("[redis]\nurl = 'redis+cluster://h:1/1'", "expected embedded"),
+    ("[redis]\nurl = 'redis+cluster://u:hidden@h:x'", "'redis+cluster://***@h:x'; expected"),
+    ("[redis]\nack = 'none'", "one of memory, written, local, replica, replica_fsync"),
+    ("[redis]\nack_replicas = 0", "ack_replicas is 0; expected a number from 1 to 16"),
     ("[redis]\npartitions = 1000", "redis.partitions is 1000; expected a number from 1 to 999"),
     ("[dedupe]\nretention = '0'", "dedupe.retention is '0'; expected a duration"),
     ("[dedupe]\nretention = '3661d'", "dedupe.retention is '3661d'; expected a duration"),
@@ -182,7 +204,10 @@ BAD = [
     (PARENT.replace("https", "ftp"), "url is 'ftp://host"),
     (PARENT.replace("host", "u:hidden@host"), "url is 'https://***@host"),
     (PARENT.replace("ID", "ID?token=hidden"), "ID?***'; expected http"),
-    (PARENT.replace('"cmapi"', '"x"'), "kind is 'x'; expected one of cmapi, cloudevents, spool"),
+    (
+        PARENT.replace('"cmapi"', '"x"'),
+        "kind is 'x'; expected one of cmapi, cloudevents, licensespring, spool",
+    ),
     (PARENT.replace('kind = "cmapi"', ""), "kind is None; expected one of cmapi, cloudevents"),
     (PARENT.replace('"cmapi"', '["spool"]'), "kind is ['spool']; expected one of cmapi"),
     (PARENT.replace("key_file", "keyfile"), "key_file is missing; expected the path of a file"),
@@ -242,9 +267,8 @@ def test_password_of_the_store_is_never_shown() -> None:
 
 def test_every_setting_without_effect_is_told_of_when_it_is_changed(tmp_path: Path) -> None:
     assert warnings_for(Config()) == []
-    changed = "[ui]\nenabled = false\n[limits]\nrequests_per_key_per_s = 5\nlane_queue = 7\n"
+    changed = "[ui]\nenabled = false\n[licensespring]\nauth = true\n[limits]\nlane_queue = 7\n"
     assert warnings_for(load(tmp_path, changed)) == [
-        "limits.requests_per_key_per_s is set, but has no effect yet",
         "ui.enabled is set, but has no effect yet",
     ]
 

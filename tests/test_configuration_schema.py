@@ -29,9 +29,10 @@ NAMED: dict[str, list[Any]] = {
     "server.drain_s": [0, 0.5, 60, 60.5],
     "redis.url": [
         "embedded", "redis://h:1", "rediss://u:p@h", "unix:///s", "http://h", "redis+sentinel://h",
-        "redis://h:1/0?a=b", "redis://h h",
+        "redis://h:1/0?a=b", "redis://h h", "redis+sentinel://h/N", "redis+sentinel://u:p@h:1,i/N?a=b",
+        "rediss+cluster://h,[::1]:2", "redis+cluster://h/?a=b", "redis+cluster://h/1", "redis+cluster://,",
     ],
-    "redis.ack": ["memory", "written", "local", "replica", "Written", "local\n"],
+    "redis.ack": ["memory", "written", "local", "replica", "replica_fsync", "Written", "local\n"],
     "report.retention": ["25mo", "0mo", "1000mo", "1y"],
     "signing.alg": ["EdDSA", "ES256", "RS256", "HS256"],
     "log.level": ["debug", "info", "warning", "error", "fatal"],
@@ -40,6 +41,10 @@ NAMED: dict[str, list[Any]] = {
 UPSTREAMS: dict[str, dict[str, Any]] = {
     "cmapi": {"name": "u", "kind": "cmapi", "url": "https://h/x", "key_file": "k"},
     "cloudevents": {"name": "u", "kind": "cloudevents", "url": "http://h:1"},
+    "licensespring": {
+        "name": "u", "kind": "licensespring", "url": "https://h", "api_key_file": "a",
+        "shared_key_file": "s", "hardware_id": "gateway-1",
+    },
     "spool": {"name": "u", "kind": "spool", "dir": "d"},
 }
 OF_UPSTREAM: dict[str, list[Any]] = {
@@ -47,7 +52,8 @@ OF_UPSTREAM: dict[str, list[Any]] = {
     "url": ["https://h/x", "ftp://h", "https://u:p@h", "https://h?q", "https://h/a b", "https://h:70000"],
     "interval": SPANS,
     "dedupe_horizon": SPANS,
-    "kind": ["cmapi", "licensespring", "spool "],
+    "hardware_id": ["gateway-1", "a b", "a" * 128, "a" * 129, "\u00e9"],
+    "kind": ["cmapi", "licensespring", "spool ", "cloud"],
 }
 # fmt: on
 

@@ -17,9 +17,11 @@ from starlette.routing import Route
 
 from gateway.config import load_config
 from gateway.core.errors import GatewayError, MethodNotAllowed
-from gateway.protocols import problem
+from gateway.protocols import licensespring_problem, problem
+from gateway.protocols.licensespring_problem import FloatingRefused
 from gateway.protocols.openapi import operations
-from gateway.protocols.openapi_parts import BASE, NDJSON, SHORT, refusal_of
+from gateway.protocols.openapi_licensespring import TAG as FLOATING
+from gateway.protocols.openapi_parts import BASE, NDJSON, SHORT, Security, refusal_of
 from gateway.schemas import DIALECT, OPENAPI, files
 from gateway.service.server import distribution_version
 from gateway.web import cmapi
@@ -131,7 +133,7 @@ def test_every_error_that_has_a_row_can_be_met_at_an_operation() -> None:
     """But the one of methods: a document has no operation for a method that is not there."""
     met = {error for operation in operations() for error in operation.refusals}
 
-    assert met | {MethodNotAllowed} == set(problem.TABLE)
+    assert met | {MethodNotAllowed} == {*problem.TABLE, FloatingRefused}
 
 
 @pytest.mark.parametrize("error", sorted(problem.TABLE, key=lambda each: each.__name__))
@@ -145,32 +147,65 @@ def test_a_refusal_has_the_status_and_the_key_of_the_table(error: type[GatewayEr
 
 def test_who_may_is_told_of_every_operation() -> None:
     """Anonymous are the log-in, the health and what operates a gateway, and nothing else."""
-    anonymous = {operation.id for operation in operations() if operation.security is None}
+    table = [operation for operation in operations() if operation.tag != FLOATING]
+    anonymous = {operation.id for operation in table if operation.security is None}
     assert anonymous == {
         *("authorize", "health", "healthOfDefault"),
-        *("livez", "readyz", "signingKeys", "contract"),
+        *("livez", "readyz", "metrics", "signingKeys", "contract"),
     }
-    for operation in operations():
+    for operation in table:
         told = DOCUMENT["paths"][operation.path][operation.method.lower()]
         assert bool(told["security"]) == (operation.id not in anonymous)
         assert ({"401", "403"} <= set(told["responses"])) == (operation.id not in anonymous)
         assert "500" in told["responses"]
 
 
+def test_who_may_is_told_of_every_operation_of_floating_clients() -> None:
+    """Calls of theirs may need a token, which the configuration says; syncs an administrator's."""
+    for operation in operations():
+        if operation.tag != FLOATING:
+            continue
+        told = DOCUMENT["paths"][operation.path][operation.method.lower()]
+        alternatives = {
+            None: [],
+            Security.FLOATING: [{}, {"floating": []}],
+            Security.BASIC: [{"password": []}],
+            Security.FLOATING_ALWAYS: [
+                {"floating": ["ROLE_ADMIN"] if "/sync" in operation.path else []}
+            ],
+        }
+        assert told["security"] == alternatives[operation.security]
+        assert ("403" in told["responses"]) == ("/sync" in operation.path)
+        assert ("500" in told["responses"]) is True
+
+
+def test_the_refusals_of_floating_clients_have_their_shape() -> None:
+    for error in licensespring_problem.TABLE:
+        if error is not MethodNotAllowed:
+            refusal = refusal_of(error, "/api/v4/register")
+            status, code = licensespring_problem.TABLE[error]
+            assert (status, code) == (refusal.status, refusal.example.value["code"])
+            assert refusal.name == f"Floating{error.__name__}"
+
+
 # What is served ---------------------------------------------------------------------------------
 
 
 def test_every_route_is_an_operation_and_every_operation_a_route(tmp_path: Path) -> None:
-    async def routes() -> list[Any]:
-        config = load_config(None, {}, {"data_dir": tmp_path})
+    async def served(**environ: str) -> set[tuple[str, str]]:
+        config = load_config(None, environ, {"data_dir": tmp_path})
         async with open_gateway(config, Lifecycle(), forward=False) as app:
-            return list(app.app.routes)  # type: ignore[attr-defined]
+            routes = list(app.app.routes)  # type: ignore[attr-defined]
+        found = set()
+        for route in routes:
+            assert isinstance(route, Route)
+            path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
+            found |= {(method, path) for method in route.methods or () if method != "HEAD"}
+        return found
 
-    served = set()
-    for route in asyncio.run(routes()):
-        assert isinstance(route, Route)
-        path = re.sub(r"\{(\w+):\w+\}", r"{\1}", route.path)
-        served |= {(method, path) for method in route.methods or () if method != "HEAD"}
-
-    assert {(operation.method, operation.path) for operation in operations()} == served
+    table = operations()
+    of_all = {(operation.method, operation.path) for operation in table}
+    own = {(operation.method, operation.path) for operation in table if operation.tag != FLOATING}
+    assert asyncio.run(served(GATEWAY_LICENSESPRING__INSTANCE="I")) == of_all
+    assert asyncio.run(served()) == own
     assert (BASE, SHORT) == (cmapi.BASE, cmapi.SHORT)

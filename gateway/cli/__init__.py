@@ -32,6 +32,12 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "report": ("gateway.cli.report:report", "Tell what was used, denied and held."),
     "conformance": ("gateway.cli.conformance:conformance", "Score a CMAPI server, any one."),
     "verify": ("gateway.cli.verify:verify", "Check that no unit is lost or counted twice."),
+    "backup": ("gateway.cli.backup:backup", "Write all that the store knows to one file."),
+    "restore": (
+        "gateway.cli.restore:restore",
+        "Put a backup into a store, unless that knows more.",
+    ),
+    "doctor": ("gateway.cli.doctor:doctor", "Check the store, clocks, keys and upstreams."),
     "schema": ("gateway.cli.schema:schema", "Write OpenAPI and JSON Schemas."),
     "bench": ("gateway.cli.bench:bench", "Measure this machine, side by side."),
 }

@@ -13,12 +13,13 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 from msgspec.structs import replace
 
 from gateway.cli.forwarding.desk import asides_of, operator
+from gateway.cli.names import Named
 from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
 from gateway.core.decisions import Decision
@@ -27,9 +28,11 @@ from gateway.core.key_uploads import without_lapsed
 from gateway.core.keys import KEY_BYTES_MAX
 from gateway.core.model import Catalogue
 from gateway.core.provisioning import Declared, difference, next_catalogue, read_provisioning
+from gateway.core.provisioning_change import not_in_force
 from gateway.service.decisions import Action
 from gateway.store.asides import Waiting
 from gateway.store.catalogues import Catalogues
+from gateway.store.durable import answered
 from gateway.store.keys import META
 from gateway.store.opening import Store
 from gateway.store.rewriting import current_catalogue, rewrite
@@ -40,7 +43,7 @@ LISTED_MAX: Final = 10  # lines named in one problem
 NAME_SHOWN_MAX: Final = 64  # characters of a wrong name that are repeated
 
 
-@click.command(epilog=example("apply demo.toml --dry-run", "apply demo.toml"))
+@click.command(cls=Named, epilog=example("apply demo.toml --dry-run", "apply demo.toml"))
 @click.argument("file", type=Path, metavar="FILE.toml")
 @click.option("--dry-run", is_flag=True, help="Show the difference, write nothing.")
 @click.option(
@@ -74,7 +77,8 @@ async def _apply(
     async with open_store(config) as store:
         edits = await _edits(store.catalogues, declared)
         told = await _judged(store, edits, discarded)
-        for line in told:
+        kept = [await _kept(store, each) for each in declared]
+        for line in (*told, *(line for lines in kept for line in lines)):
             click.echo(line)
         if dry_run:
             click.echo("dry run: nothing was written" if told else "nothing to change")
@@ -151,6 +155,11 @@ async def _judged(store: Store, edits: Edits, discarded: Collection[str]) -> lis
     return told
 
 
+async def _kept(store: Store, declared: Declared) -> list[str]:
+    """Put in words which limits of the file are not in force, because a cloud decides them."""
+    return not_in_force(await current_catalogue(store.catalogues, declared.id), declared)
+
+
 def _given_up(waiting: Waiting) -> str:
     """Say how many units are given up; those of dead batches were given up before."""
     lines = {
@@ -174,12 +183,13 @@ def _listed(waiting: Waiting) -> str:
 
 async def _settle_default(store: Store, declared: Iterable[Declared]) -> None:
     """Let `~` mean what the file says, also when an earlier run ended before it came to that."""
-    found = await store.client.hget(META, "default")
+    reading: Any = store.client.hget(META, "default")
+    found = await answered(reading)
     for each in declared:
         if each.default and found != each.id.encode():
-            await store.client.hset(META, "default", each.id)
+            await store.durable.run("HSET", META, "default", each.id)
         elif not each.default and found == each.id.encode():
-            await store.client.hdel(META, "default")
+            await store.durable.run("HDEL", META, "default")
 
 
 def _read_key(path: Path) -> bytes:

@@ -26,6 +26,7 @@ from gateway.cli.conformity.site import Site
 from gateway.cli.conformity.suite import checks_in_all, perform
 from gateway.cli.conformity.wares import FEATURES_MAX
 from gateway.cli.conformity.wire import Wire, new_client
+from gateway.cli.names import Named
 from gateway.cli.options import EXIT_FAILURE, configured, example, read_bounded, read_password
 from gateway.cli.request import find_target
 from gateway.config import Config
@@ -40,11 +41,12 @@ STDOUT: Final = Path("-")
 
 
 @click.command(
+    cls=Named,
     epilog=example(
         "conformance http://127.0.0.1:7070 --instance DEMO00000001 --key private.pem",
         "conformance URL --instance I --key K --features sessions,editor --user ann"
         " --password-stdin --json sheet.json < secret",
-    )
+    ),
 )
 @click.argument("url")
 @click.option("--instance", required=True, help="Its id, or ~ for the default one.")

@@ -20,8 +20,10 @@ from typing import Final
 
 import click
 
+from gateway.cli.demonstration.casting import Spoken, cast
 from gateway.cli.demonstration.fleet import Fleet
 from gateway.cli.demonstration.gateways import GatewayProcess
+from gateway.cli.demonstration.licensespring import LICENSE_ID, PRODUCT
 from gateway.cli.demonstration.progress import console, shown
 from gateway.cli.demonstration.report import accounts, differences, table, totals, verdict
 from gateway.cli.demonstration.scene import INSTANCE, PARENT, Scene, open_scene
@@ -37,7 +39,22 @@ KILLS: Final = 1
 EXIT_TERMINATED: Final = 128 + signal.SIGTERM
 
 
-@click.command(epilog=example("demo", "demo --seconds 30 --clients 200 --seed 7"))
+def _spoken(_: click.Context, __: click.Parameter, text: str) -> list[Spoken]:
+    """Read a list of protocols, each named once."""
+    names = [name.strip() for name in text.split(",")]
+    known = ", ".join(Spoken)
+    if not set(names) <= set(Spoken) or len(set(names)) < len(names):
+        raise click.BadParameter(f"{text!r} is no list of {known}, each at most once")
+    return [Spoken(name) for name in names]
+
+
+@click.command(
+    epilog=example(
+        "demo",
+        "demo --seconds 30 --clients 200 --seed 7",
+        "demo --protocols cmapi,licensespring",
+    )
+)
 @click.option(
     "--seconds",
     type=click.IntRange(1, SECONDS_MAX),
@@ -57,31 +74,48 @@ EXIT_TERMINATED: Final = 128 + signal.SIGTERM
     type=click.IntRange(0, SEED_MAX),
     help="The same seed asks the same; random by default.",
 )
+@click.option(
+    "--protocols",
+    default=Spoken.CMAPI.value,
+    show_default=True,
+    callback=_spoken,
+    metavar="P,P",
+    help="What the clients speak, in turn: cmapi, licensespring, or both.",
+)
 @click.option("--keep", is_flag=True, help="Leave both gateways running until Ctrl-C.")
 @configured()
 @click.pass_context
 def demo(
-    ctx: click.Context, config: Config, seconds: int, clients: int, seed: int | None, keep: bool
+    ctx: click.Context,
+    config: Config,
+    seconds: int,
+    clients: int,
+    seed: int | None,
+    protocols: list[Spoken],
+    keep: bool,
 ) -> int:
     """Run two gateways, a fleet of signing clients, faults and a kill; then compare all records.
 
     One gateway forwards its usage to the other. Clients retry under the same id after resets that
-    are injected, and while the gateway, killed with SIGKILL at half time, is away. In the end the
-    clients' journals, the gateway's ledger and the upstream's must agree to the unit: exit code 0
-    says that they do. Everything is in a temporary directory, which a failure leaves, or in
-    --data-dir, which must be empty.
+    are injected, and while the gateway, killed with SIGKILL at half time, is away. Those of
+    LicenseSpring, of both versions of its floating server, count on the same lines as those of
+    CMAPI. In the end the clients' journals, the gateway's ledger and the upstream's must agree to
+    the unit: exit code 0 says that they do. Everything is in a temporary directory, which a failure
+    leaves, or in --data-dir, which must be empty.
     """
     if ctx.params.get("config_file") is not None or config.redis.url != "embedded":
         raise InvalidInput(
             "`demo` sets up gateways of its own on embedded stores; leave --config and --redis out"
         )
+    if clients < len(protocols):
+        raise InvalidInput(f"--clients {clients} is too few for {len(protocols)} protocols")
     if seed is None:
         seed = secrets.randbelow(SEED_MAX + 1)
     given: Path | None = ctx.params.get("data_dir")
     directory = _temporary() if given is None else _empty(given)
     spent = False  # whether nobody will want to look into the directory
     try:
-        found = asyncio.run(_perform(directory, seconds, clients, seed, keep=keep))
+        found = asyncio.run(_perform(directory, seconds, clients, seed, protocols, keep=keep))
         spent = not found
     except (KeyboardInterrupt, SystemExit):
         spent = True
@@ -95,35 +129,30 @@ def demo(
 
 
 async def _perform(
-    directory: Path, seconds: int, clients: int, seed: int, *, keep: bool
+    directory: Path, seconds: int, clients: int, seed: int, spoken: list[Spoken], *, keep: bool
 ) -> list[str]:
     """Set the scene, play, and tell the verdict; gives the differences.
 
     Ctrl-C and SIGTERM end it at any moment, with both gateways stopped.
     """
     with _terminable():
-        click.echo(f"seed {seed}: {clients} clients, {seconds} s")
-        async with open_scene(directory) as scene:
+        floating = Spoken.LICENSESPRING in spoken
+        who = f"clients of {' and '.join(spoken)}" if floating else "clients"
+        click.echo(f"seed {seed}: {clients} {who}, {seconds} s")
+        async with open_scene(directory, floating=floating) as scene:
             click.echo(f"gateway {scene.gateway.url}, its upstream {scene.parent.url}")
-            found = await _play(scene, seconds, clients, seed)
+            fleet = Fleet(scene.gateway.address, cast(scene, spoken, seed, clients))
+            found = await _play(scene, fleet, seconds)
             for line in verdict(found):
                 click.echo(line)
             if keep:
-                _tell_of(scene, directory)
+                _tell_of(scene, directory, floating=floating)
                 await asyncio.Event().wait()
     return found
 
 
-async def _play(scene: Scene, seconds: int, clients: int, seed: int) -> list[str]:
+async def _play(scene: Scene, fleet: Fleet, seconds: int) -> list[str]:
     """Let the fleet work, with a kill at half time, and compare what everybody wrote down."""
-    fleet = Fleet(
-        address=scene.gateway.address,
-        instance=INSTANCE,
-        lines=scene.lines,
-        seals=scene.seals,
-        seed=seed,
-        clients=clients,
-    )
     stop = asyncio.Event()
     began_s = time.monotonic()
     with shown(fleet.tally, seconds) as say:
@@ -157,7 +186,7 @@ async def _kill(gateway: GatewayProcess) -> float:
     return time.monotonic() - began_s
 
 
-def _tell_of(scene: Scene, directory: Path) -> None:
+def _tell_of(scene: Scene, directory: Path, *, floating: bool) -> None:
     """Say where everything is, and how it ends."""
     key = directory / "keys" / "token" / "private.pem"
     for name, instance, gateway in (
@@ -167,6 +196,9 @@ def _tell_of(scene: Scene, directory: Path) -> None:
         click.echo(f"{name}: {gateway.url}/api/1.0/instances/{instance}")
         click.echo(f"  its store: --data-dir {gateway.data_dir}")
     click.echo(f"a client's key: {key}")
+    if floating:
+        click.echo(f"LicenseSpring: {scene.gateway.url}, product {PRODUCT}, licence {LICENSE_ID}")
+        click.echo(f"  its chain: {scene.chain_file}")
     click.echo("both run until Ctrl-C")
 
 

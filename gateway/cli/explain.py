@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.cli.instances import resolved
+from gateway.cli.names import Named
 from gateway.cli.options import configured, example
 from gateway.config import Config
 from gateway.protocols.cmapi_explain import Explained, ExplainedWant, SeenLine
@@ -27,7 +28,8 @@ PIPE_COLUMNS = 160  # of a table that goes to no terminal
 
 
 @click.command(
-    epilog=example("explain DEMO00000001 order-4711", "explain ~ order-4711 --format json")
+    cls=Named,
+    epilog=example("explain DEMO00000001 order-4711", "explain ~ order-4711 --format json"),
 )
 @click.argument("instance")
 @click.argument("request_id", metavar="ID")
@@ -112,10 +114,14 @@ def _table(lines: list[SeenLine]) -> Table:
     undoes = any(line.undoable is not None for line in lines)
     if undoes:
         table.add_column("undoable", justify="right", no_wrap=True)
+    shared = any(line.elsewhere for line in lines)
+    if shared:
+        table.add_column("used elsewhere", justify="right", no_wrap=True)
     table.add_column("not a candidate")
     for line in lines:
         available = "-" if line.available is None else line.available
         counts: list[object] = [line.capacity, line.used, line.held, available, line.change]
         counts += [line.undoable] if undoes else []
+        counts += [line.elsewhere] if shared else []
         table.add_row(line.feature_id, line.version, *map(str, counts), line.excluded_by or "")
     return table

@@ -8,6 +8,7 @@ what is decided about things set aside (forwarding/). Source: INTERFACE 1.
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +19,14 @@ from gateway.cli.forwarding.deciding import discard, reconcile, retry
 from gateway.cli.forwarding.desk import desk_over
 from gateway.cli.forwarding.looking import list_items, show
 from gateway.cli.forwarding.receipts import settle_receipt
+from gateway.cli.forwarding.synced import synced
 from gateway.cli.options import configured, example
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.upstream.forwarder import Leftover
 from gateway.web.stopping import Stop
 from gateway.wiring import open_forwarder, open_store
+from gateway.wiring_seeing import open_traces
 
 GRACE_S: Final = 8.0  # for a batch under way, when told to stop
 
@@ -67,12 +70,16 @@ def forward(ctx: click.Context, config: Config, once: bool, receipt: Path | None
     return asyncio.run(_once(config) if once else _until_stopped(config))
 
 
-for _command in (list_items, show, retry, discard, reconcile):
+for _command in (list_items, show, retry, discard, reconcile, synced):
     forward.add_command(_command)
 
 
 async def _once(config: Config) -> int:
-    async with open_store(config) as store, open_forwarder(config, store) as forwarder:
+    async with (
+        open_traces(os.environ) as traces,
+        open_store(config) as store,
+        open_forwarder(config, store, traces=traces) as forwarder,
+    ):
         left = await forwarder.drain()
         waiting = [place async for place in desk_over(config, store).places()]
     for each in left:
@@ -88,7 +95,11 @@ async def _once(config: Config) -> int:
 async def _until_stopped(config: Config) -> int:
     stop = Stop()
     try:
-        async with open_store(config) as store, open_forwarder(config, store, GRACE_S) as forwarder:
+        async with (
+            open_traces(os.environ) as traces,
+            open_store(config) as store,
+            open_forwarder(config, store, GRACE_S, traces=traces) as forwarder,
+        ):
             forwarder.start()
             stop.started()
             await stop.asked.wait()

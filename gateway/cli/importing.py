@@ -13,6 +13,7 @@ from typing import Final
 
 import click
 
+from gateway.cli.names import Named
 from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
@@ -25,6 +26,7 @@ LOCAL_INSTANCE: Final = "LOCAL0000001"  # a local server is asked as `~`, which 
 
 @click.command(
     "import",
+    cls=Named,
     epilog=example(
         "import features.json --instance EXAMPLE00001 --timezone Europe/Paris --out example.toml",
         "apply example.toml --dry-run",

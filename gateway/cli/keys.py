@@ -16,6 +16,7 @@ import click
 from msgspec.structs import replace
 
 from gateway.cli.instances import edit_instance
+from gateway.cli.names import NamedGroup
 from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
@@ -38,7 +39,8 @@ from gateway.core.moments import iso
 
 
 @click.group(
-    epilog=example("keys generate --out keys", "keys add DEMO00000001 --public keys/public.pem")
+    cls=NamedGroup,
+    epilog=example("keys generate --out keys", "keys add DEMO00000001 --public keys/public.pem"),
 )
 def keys() -> None:
     """Make, add, list and revoke client keys."""

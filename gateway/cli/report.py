@@ -16,6 +16,7 @@ import click
 import msgspec
 
 from gateway.cli.instances import resolved
+from gateway.cli.names import Named
 from gateway.cli.options import configured, example
 from gateway.cli.reporting import raw, tables
 from gateway.config import Config
@@ -49,6 +50,7 @@ With --near-capacity: {{"instance", "lines": [{{"feature", "line", "model", "use
 
 
 @click.command(
+    cls=Named,
     epilog=_JSON
     + example(
         "report DEMO00000001 --period last-quarter",
@@ -57,7 +59,7 @@ With --near-capacity: {{"instance", "lines": [{{"feature", "line", "model", "use
         "report ~ --denials --period last-week",
         "report ~ --near-capacity",
         "report ~ --raw usb --period last-month > extract.csv",
-    )
+    ),
 )
 @click.argument("instance")
 @click.option("--feature", "features", multiple=True, metavar="F", help="Only this; repeatable.")

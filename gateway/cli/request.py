@@ -20,6 +20,7 @@ import httpx
 import msgspec
 
 from gateway.cli.answers import check_answer
+from gateway.cli.names import Named
 from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
 from gateway.core.errors import GatewayError, InvalidInput
@@ -60,11 +61,12 @@ class Target(NamedTuple):
 
 
 @click.command(
+    cls=Named,
     epilog=example(
         "request http://127.0.0.1:7070 --instance DEMO00000001 --key private.pem"
         " --host string:h1 --feature sessions:1.0:42",
         "request URL --instance I --key K --host user:ann --feature editor --borrow 1h --signed",
-    )
+    ),
 )
 @click.argument("url")
 @click.option("--instance", required=True, help="Its id, or ~ for the default one.")

@@ -20,8 +20,8 @@ from gateway.cli.supervisor import Supervisor, WorkersFailed
 from gateway.cli.worker import work
 from gateway.config import Config, warnings_for
 from gateway.core.errors import InvalidInput
-from gateway.web.serving import address_of, bind
-from gateway.web.stopping import Stop
+from gateway.web.serving import address_of, bind, check
+from gateway.web.stopping import Stop, leave_when_told
 from gateway.wiring import open_store
 
 
@@ -41,9 +41,11 @@ def serve(config: Config, server: str, no_forward: bool, allow_weaker_store: boo
     """
     if server != "hypercorn":
         raise InvalidInput(f"--server {server} is not built in yet; take hypercorn")
+    leave_when_told()
     logs.set_up(config.log.level, config.log.format)
     for warning in warnings_for(config):
         structlog.get_logger("gateway.serve").warning(warning)
+    check(config)
     host, port = config.server.address
     with bind(host, port) as listener:
         url = address_of(listener, host, tls=bool(config.server.tls_cert))
@@ -87,4 +89,5 @@ async def _supervise(
             raise
     finally:
         stop.disarm()
+    stop.hear_no_more()
     return 0

@@ -21,8 +21,11 @@ import structlog
 from gateway.cli.worker import READY, Orders
 from gateway.config import Config
 from gateway.core.errors import GatewayError
+from gateway.service.boards import Board
 from gateway.web.stopping import CLOSE_S_MAX, FINISH_S_MAX, Stop
+from gateway.wiring_seeing import layout_of
 
+FIRST: Final = 1
 START_S_MAX: Final = 30.0
 STEADY_S: Final = 5.0  # who lived that long did not die of the start
 DEATHS_MAX: Final = 10  # in a row, without a steady one between
@@ -56,6 +59,8 @@ class Supervisor:
         self._forward = forward
         self._allow_weaker = allow_weaker
         self._processes: dict[int, Process] = {}
+        self._layout = layout_of(config)
+        self._board_fd = -1
 
     async def run(self, stop: Stop, announce: Callable[[], None]) -> None:
         """Keep the workers until `stop` is asked for, then end them; `announce` when all answer.
@@ -63,9 +68,12 @@ class Supervisor:
         Raises WorkersFailed, after the others were ended. None of them outlives this.
         """
         keepers: list[asyncio.Task[None]] = []
+        self._board_fd = Board.make(self._layout, self._config.server.workers)
         try:
-            # One goes ahead: what is wrong with the set-up is then said once.
-            for numbers in (range(1, 2), range(2, self._config.server.workers + 1)):
+            # One goes ahead: what is wrong with the set-up is then said once, and ends us. Once it
+            # serves, another that does not start is like one that died: tried again.
+            others = range(FIRST + 1, self._config.server.workers + 1)
+            for numbers in (range(FIRST, FIRST + 1), others):
                 ready = [asyncio.Event() for _ in numbers]
                 started = [
                     asyncio.create_task(self._keep(number, event))
@@ -81,6 +89,7 @@ class Supervisor:
                 keeper.cancel()
             await asyncio.gather(*keepers, return_exceptions=True)
             await self._end_all(stop)
+            os.close(self._board_fd)
 
     async def _keep(self, number: int, ready: asyncio.Event) -> None:
         """Have one worker running, for ever; `ready` is set when the first one answers."""
@@ -92,8 +101,9 @@ class Supervisor:
             if await _says_ready(process):
                 ready.set()
             code = await process.wait()
-            if not ready.is_set():
+            if number == FIRST and not ready.is_set():
                 raise WorkersFailed(f"Worker {number} did not start", max(code, 0))
+            Board.count_death(self._layout, self._board_fd, number - 1)
             deaths = 1 if loop.time() - started_s >= STEADY_S else deaths + 1
             if deaths >= DEATHS_MAX:
                 raise WorkersFailed(f"Worker {number} died {deaths} times in a row")
@@ -102,12 +112,15 @@ class Supervisor:
 
     async def _start(self, number: int) -> Process:
         fd = self._listener.fileno()
-        orders = Orders(self._config, number, os.getpid(), fd, self._forward, self._allow_weaker)
+        orders = Orders(
+            *(self._config, number, os.getpid(), fd, self._forward, self._allow_weaker),
+            board_fd=self._board_fd,
+        )
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.cli.worker"),
             stdin=PIPE,
             stdout=PIPE,
-            pass_fds=(fd,),
+            pass_fds=(fd, self._board_fd),
             start_new_session=True,
         )
         self._processes[number] = process

@@ -17,6 +17,7 @@ import click
 from msgspec.structs import replace
 
 from gateway.cli.instances import edit_instance, resolved
+from gateway.cli.names import NamedGroup
 from gateway.cli.options import configured, example, read_password
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
@@ -30,7 +31,7 @@ SHOWN_MAX: Final = 64  # characters of a wrong name that are repeated
 ADDING: Final = "users add DEMO00000001 ann --roles ROLE_READ,ROLE_ADMIN --password-stdin < secret"
 
 
-@click.group(epilog=example(ADDING, "users list", "users remove DEMO00000001 ann"))
+@click.group(cls=NamedGroup, epilog=example(ADDING, "users list", "users remove DEMO00000001 ann"))
 def users() -> None:
     """Add, list and remove the administrators of instances."""
 

@@ -17,11 +17,12 @@ from msgspec.structs import replace
 from rich.console import Console
 from rich.table import Table
 
+from gateway.cli.names import Named
 from gateway.cli.options import EXIT_FAILURE, configured, example
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.core.model import is_instance_id
-from gateway.service.balance import Books, Entry, audit, conservation
+from gateway.service.balance import Books, Entry, audit_any, conservation
 from gateway.store.opening import Store
 from gateway.wiring import Totals, open_store, read_totals
 
@@ -31,7 +32,7 @@ DEFAULT_INSTANCE: Final = "~"
 _SUMS: Final = ("acked", "forwarded", "dead", "parked", "open", "sealed", "used", "held")
 
 
-@click.command(epilog=example("verify", "verify DEMO00000001 --format json --deep"))
+@click.command(cls=Named, epilog=example("verify", "verify DEMO00000001 --format json --deep"))
 @click.argument("instance", required=False)
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
@@ -48,7 +49,7 @@ def verify(
     Per metered line and upstream, at one moment, also under load; and that acked is the sum of the
     line's days. "acked" counts since the upstream was attached; "carried" of open was undone, is
     not taken back upstream and waits to be netted. Exit code 0 says that all of it holds, 1 that
-    something does not.
+    something does not, or cannot be read: the other instances are shown all the same.
     """
     if instance not in (None, DEFAULT_INSTANCE) and not is_instance_id(instance):
         raise InvalidInput(
@@ -100,7 +101,7 @@ async def _books(store: Store, instance: str | None, deep: bool) -> list[Books]:
         if instance is None:
             raise InvalidInput("There is no default instance; name the one to verify")
     names = await store.catalogues.instances() if instance is None else [instance]
-    return [await audit(store.catalogues, name, deep=deep) for name in names]
+    return [await audit_any(store.catalogues, name, deep=deep) for name in names]
 
 
 def _with_reported(books: list[Books], totals: Totals) -> list[Books]:
@@ -115,8 +116,16 @@ def _with_reported(books: list[Books], totals: Totals) -> list[Books]:
     ]
 
 
+class _Shown(msgspec.Struct, frozen=True):
+    """The books of an instance as JSON has them; `unreadable` only of one that is."""
+
+    id: str
+    lines: list[Entry]
+    unreadable: str | msgspec.UnsetType
+
+
 def _show_json(books: list[Books], verdict: str) -> None:
-    shown = [{"id": each.id, "lines": each.lines} for each in books]
+    shown = [_Shown(each.id, each.lines, each.unreadable) for each in books]
     click.echo(msgspec.json.encode({"instances": shown, "conservation": verdict}))
 
 
@@ -124,6 +133,9 @@ def _show_table(books: list[Books], verdict: str) -> None:
     width = None if sys.stdout.isatty() else PIPE_COLUMNS
     console = Console(markup=False, highlight=False, width=width)
     for each in books:
+        if each.unreadable is not msgspec.UNSET:
+            click.echo(each.unreadable)
+            continue
         table = Table(title=each.id, title_justify="left")
         for name in ("line", "feature", "upstream"):
             table.add_column(name, overflow="fold")

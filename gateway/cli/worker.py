@@ -25,10 +25,12 @@ import uvloop
 from gateway import logs
 from gateway.cli.options import run
 from gateway.config import Config
+from gateway.service.boards import Board
 from gateway.web.lifecycle import Lifecycle
 from gateway.web.serving import serve, tls_context
 from gateway.web.stopping import Stop
 from gateway.wiring import open_gateway
+from gateway.wiring_seeing import layout_of
 
 READY: Final = "ready"
 FILES_BESIDE_CONNECTIONS: Final = 256  # the store's connections, upstreams, logs
@@ -44,6 +46,7 @@ class Orders(msgspec.Struct, frozen=True):
     listener_fd: int
     forward: bool
     allow_weaker: bool
+    board_fd: int
 
     def encode(self) -> bytes:
         """Give the form in which they go to the worker's stdin."""
@@ -62,14 +65,17 @@ def work(
     forward: bool,
     allow_weaker: bool,
     announce: Callable[[], None],
+    board: Board | None = None,
 ) -> None:
     """Be a gateway until SIGTERM or SIGINT; `announce` is called when it answers.
+    `board` is where all workers count, if there are others.
 
     Raises what opening the gateway raises. Main thread only. The process is to end after this.
     """
     _allow_files(config.limits.connections + FILES_BESIDE_CONNECTIONS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        stop = runner.run(_work(config, listener, forward, allow_weaker, announce))
+        board = board or Board.alone(layout_of(config))
+        stop = runner.run(_work(config, listener, forward, allow_weaker, announce, board))
     stop.disarm()
 
 
@@ -79,13 +85,14 @@ async def _work(
     forward: bool,
     allow_weaker: bool,
     announce: Callable[[], None],
+    board: Board,
 ) -> Stop:
     stop = Stop()
     lifecycle = Lifecycle()
     tls = tls_context(config)
     try:
         async with open_gateway(
-            config, lifecycle, forward=forward, allow_weaker=allow_weaker
+            config, lifecycle, forward=forward, allow_weaker=allow_weaker, board=board
         ) as app:
             _settle_memory()
             await serve(
@@ -96,10 +103,12 @@ async def _work(
                 lifecycle=lifecycle,
                 stop=stop,
                 announce=announce,
+                meters=board.meters,
             )
     except asyncio.CancelledError:
         if not stop.asked.is_set():
             raise
+    stop.hear_no_more()
     return stop
 
 
@@ -114,6 +123,7 @@ def main() -> None:
         forward=orders.forward,
         allow_weaker=orders.allow_weaker,
         announce=lambda: print(READY, flush=True),
+        board=Board.shared(layout_of(orders.config), orders.board_fd, orders.number - 1),
     )
 
 

@@ -22,6 +22,12 @@ INCREMENTAL: Final = 1  # bits of Ask.flags
 PARTIAL: Final = 2
 PREVIEW: Final = 4
 DROP: Final = 8  # the host is forgotten: what it held is returned, and told as what it had
+# The bits below are for asks about tables of exactly one line, which nothing both consumes and
+# returns of at once.
+SET: Final = 16  # a want of a reusable line: so many the host shall hold; -n: it does hold n
+LATER: Final = 32  # a renewal never brings a lapse nearer
+RESTOCK: Final = 64  # a negative want of a metered line: units come back, without a window
+TELL: Final = 128  # the counters of each row of each table are told, as they are afterwards
 
 
 class Verdict(IntEnum):
@@ -55,6 +61,15 @@ class Row(msgspec.Struct, frozen=True, array_like=True):
     undo_ms: int
 
 
+class SharedRow(Row, frozen=True, array_like=True):
+    """A line that another server consumes of too: what it took is not available here.
+
+    A kind of its own, so that no other line has more on the wire or one field more to be read.
+    """
+
+    shared: bool = True
+
+
 class Table(msgspec.Struct, frozen=True, array_like=True):
     """All lines of one feature name that a request may touch, retired ones included."""
 
@@ -64,7 +79,12 @@ class Table(msgspec.Struct, frozen=True, array_like=True):
 
 class Ask(msgspec.Struct, frozen=True, array_like=True):
     """One resolved request. `wants`: per table its index and [units, place in the request] per
-    version.
+    version; a table without any is only told.
+
+    `catalogue`: the packed next version of the instance's catalogue, against which the ask is
+    resolved, while its context has the version in force. It has other capacities and nothing else
+    new, and is written only with an ask that is granted in full; b"": none. Such an ask is granted
+    in full or not at all, or it would have what no catalogue in force allows.
     """
 
     context: int
@@ -79,6 +99,7 @@ class Ask(msgspec.Struct, frozen=True, array_like=True):
     explain_ms: int = 0  # how long why it came to this is kept beside the outcome; 0: not at all
     versions: list[list[str]] = []  # of the lines of each want's table, to be kept with why
     decision: tuple[str, ...] = ()  # names and values for the record, in the same step
+    catalogue: bytes = b""
 
 
 class Context(msgspec.Struct, frozen=True, array_like=True):
@@ -98,12 +119,14 @@ class Context(msgspec.Struct, frozen=True, array_like=True):
 
 class SeenRow(Row, frozen=True, array_like=True):
     """A line as the script saw it: `used` of the period then current; `undoable` units of this
-    host, 0 where none were to be undone; `version` of the line as the request was resolved.
+    host, 0 where none were to be undone; `version` of the line as the request was resolved;
+    `elsewhere` units that another server consumed in that period.
     """
 
     used: int
     undoable: int
     version: str
+    elsewhere: int = 0
 
 
 class SeenTable(msgspec.Struct, frozen=True, array_like=True):

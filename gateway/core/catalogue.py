@@ -14,10 +14,11 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.core.calls import MODEL_NUMBER, Row, Table
+from gateway.core.calls import MODEL_NUMBER, Row, SharedRow, Table
 from gateway.core.intervals import effective_interval_ms
 from gateway.core.keyring import KeyRing
 from gateway.core.model import AccessRequest, Catalogue, Code, Line, Reset, User, Want
+from gateway.core.periods import reset_periods, zone
 from gateway.core.versions import version_key
 
 TABLES_MAX: Final = 4096  # resolved tables kept per catalogue; dropped all at once when full
@@ -138,6 +139,39 @@ class CatalogueIndex:
             for place, want in enumerate(request.wants)
         ]
 
+    def resolve_line(
+        self, line: Line, *, interval_ms: int | None = None, until_ms: int | None = None
+    ) -> Resolved:
+        """Turn one line of this catalogue into a table of its own, to be asked by id, not by name.
+
+        `interval_ms`: how long a grant is held, instead of the line's effective interval.
+        `until_ms`: a grant is not held past it, as if the line expired then; in the past it is
+        refused as lapsed, by the store's own clock. The table is kept where neither is given.
+        """
+        plain = interval_ms is None and until_ms is None
+        if plain and (found := self._memo.get(line.id)):
+            return found
+        if interval_ms is None:
+            interval_ms = effective_interval_ms(line, self.catalogue, 0)
+        ends = [] if line.expires_ms is None else [line.expires_ms]
+        if until_ms is not None:
+            ends.append(max(1, until_ms))  # 0 would be permanent
+        row = self._row(
+            line,
+            fit=1,
+            selected=True,
+            interval_ms=interval_ms,
+            expires_ms=min(ends, default=None),
+        )
+        resolved = Resolved(Table(model=MODEL_NUMBER[line.model], rows=[row]))
+        return self._keep(line.id, resolved) if plain else resolved
+
+    def _keep(self, memo_key: object, resolved: Resolved) -> Resolved:
+        if len(self._memo) >= TABLES_MAX:
+            self._memo.clear()
+        self._memo[memo_key] = resolved
+        return resolved
+
     def _table(
         self,
         name: str,
@@ -148,9 +182,7 @@ class CatalogueIndex:
         memo_key = (name, versions, selectors, request.interval_s)
         found = self._memo.get(memo_key)
         if found is None:
-            if len(self._memo) >= TABLES_MAX:
-                self._memo.clear()
-            found = self._memo[memo_key] = Resolved(self._build(name, versions, request))
+            found = self._keep(memo_key, Resolved(self._build(name, versions, request)))
         return found
 
     def _build(self, name: str, versions: tuple[str, ...], request: AccessRequest) -> Table:
@@ -160,26 +192,55 @@ class CatalogueIndex:
         for line in lines:
             own = version_key(line.version)
             rows.append(
-                Row(
-                    id=line.id,
-                    capacity=line.capacity,
-                    starts_ms=line.starts_ms or 0,
-                    expires_ms=line.expires_ms or 0,
+                self._row(
+                    line,
                     fit=next((at for at, want in enumerate(asked, 1) if own >= want), 0),
                     selected=selects(line, request.selectors),
-                    retired=line.retired,
-                    interval_ms=effective_interval_ms(line, self.catalogue, request.interval_s)
-                    or 0,
-                    period=self._rule_number[period_rule(line)],
-                    undo_ms=line.undo_ms,
+                    interval_ms=effective_interval_ms(line, self.catalogue, request.interval_s),
+                    expires_ms=line.expires_ms,
                 )
             )
         return Table(model=MODEL_NUMBER[lines[0].model] if lines else 0, rows=rows)
+
+    def _row(
+        self,
+        line: Line,
+        *,
+        fit: int,
+        selected: bool,
+        interval_ms: int | None,
+        expires_ms: int | None,
+    ) -> Row:
+        kind = SharedRow if is_shared(line) else Row
+        return kind(
+            id=line.id,
+            capacity=line.capacity,
+            starts_ms=line.starts_ms or 0,
+            expires_ms=expires_ms or 0,
+            fit=fit,
+            selected=selected,
+            retired=line.retired,
+            interval_ms=interval_ms or 0,
+            period=self._rule_number[period_rule(line)],
+            undo_ms=line.undo_ms,
+        )
+
+
+def is_shared(line: Line) -> bool:
+    """Say whether another server may consume of a line too: its licence is one of a cloud's."""
+    return line.licensespring is not None and bool(line.licensespring.license_key)
 
 
 def period_rule(line: Line) -> PeriodRule:
     """Give what this line's period labels depend on."""
     return (line.reset, line.reset_timezone, line.reset_epoch)
+
+
+def period_of(line: Line, at_ms: int) -> tuple[str, int]:
+    """Give the label of a line's period at a moment, as counters have it, and its end; 0: never."""
+    first, *after = reset_periods(line.reset, zone(line.reset_timezone), at_ms, 0, 1)
+    label = f"{first[1]}.{line.reset_epoch}" if line.reset_epoch else first[1]
+    return label, after[0][0] if after else 0
 
 
 def _by_feature(lines: Iterable[Line]) -> dict[str, list[Line]]:

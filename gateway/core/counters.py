@@ -19,11 +19,15 @@ METERED, METERED_REUSABLE, CONCURRENT = 0, 1, 2
 
 @dataclass
 class Hold:
-    """What a host has of a reusable line; `lapses_ms` 0: until returned."""
+    """What a host has of a reusable line; `lapses_ms` 0: until returned. `since_ms`, 0 where that
+    is not known, is when it began to hold some of it. `borrowed`: its lapse was set to last.
+    """
 
     count: int
     lapses_ms: int
     model: int
+    since_ms: int
+    borrowed: bool = False
 
 
 @dataclass
@@ -62,9 +66,11 @@ class State:
     """All counters of one instance."""
 
     version: int = 0
+    catalogue: bytes = b""  # the latest that came with an ask
     last_ms: int = 0
     seq: int = 0
     used: dict[tuple[str, str], int] = field(default_factory=dict)  # by line and period label
+    elsewhere: dict[tuple[str, str], int] = field(default_factory=dict)  # likewise
     used_until_ms: dict[tuple[str, str], int] = field(default_factory=dict)
     holds: dict[str, dict[str, Hold]] = field(default_factory=dict)  # by host and line
     undo: dict[tuple[str, str], Undoable] = field(default_factory=dict)  # by line and host
@@ -99,6 +105,19 @@ def sweep(state: State, context: Context, now_ms: int) -> None:
     for period in [period for period, until in state.used_until_ms.items() if until <= now_ms]:
         del state.used_until_ms[period]
         state.used.pop(period, None)
+        state.elsewhere.pop(period, None)
+
+
+def keep_until(state: State, period: tuple[str, str], until_ms: int) -> None:
+    """Keep what is known of a line's period until a moment, or until a later one; 0: for ever."""
+    if until_ms:
+        state.used_until_ms[period] = max(until_ms, state.used_until_ms.get(period, 0))
+
+
+def set_elsewhere(state: State, line: str, label: str, units: int, until_ms: int) -> None:
+    """Note what another server consumed of a line in a period; what is forgotten is so with it."""
+    state.elsewhere[line, label] = units
+    keep_until(state, (line, label), until_ms)
 
 
 def due(state: State, now_ms: int) -> list[tuple[int, str, str]]:

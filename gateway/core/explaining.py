@@ -19,6 +19,7 @@ from gateway.core.calls import (
     Row,
     SeenRow,
     SeenTable,
+    SharedRow,
     Table,
     Why,
 )
@@ -60,7 +61,7 @@ def explain(
     left = SEEN_ROWS_MAX
     for (at, wants), versions in zip(ask.wants, ask.versions, strict=True):
         table = tables[at]
-        undoes = table.model == METERED and wants[0][0] < 0
+        undoes = table.model == METERED and bool(wants) and wants[0][0] < 0
         rows = [
             _seen(state, context, ask.host, row, version, undoes, now_ms)
             for row, version in zip(table.rows[:left], versions, strict=False)
@@ -84,5 +85,7 @@ def _seen(
         for entry in (undoable.entries if undoable else ())
         if now_ms <= entry.last_ms + row.undo_ms
     )
-    facts = (*msgspec.structs.astuple(row), state.used.get((row.id, label), 0), units, version)
+    of_row = msgspec.structs.astuple(row)[: len(Row.__struct_fields__)]
+    elsewhere = state.elsewhere.get((row.id, label), 0) if isinstance(row, SharedRow) else 0
+    facts = (*of_row, state.used.get((row.id, label), 0), units, version, elsewhere)
     return msgspec.convert(facts, SeenRow)

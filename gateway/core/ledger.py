@@ -8,21 +8,25 @@ draws requests and holds the script to this page after every step. Source: SEMAN
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 from gateway.core.calls import (
     DROP,
     INCREMENTAL,
+    LATER,
     PARTIAL,
     PREVIEW,
+    SET,
+    TELL,
     Ask,
     Context,
     Reply,
     Row,
+    SharedRow,
     Table,
     Verdict,
 )
 from gateway.core.counters import (
-    METERED,
     Consumed,
     Day,
     Hold,
@@ -31,16 +35,21 @@ from gateway.core.counters import (
     change_held,
     day_of,
     due,
+    keep_until,
     label_of,
     reaches,
     record_usage,
     sweep,
 )
-from gateway.core.explaining import explain, filters
+from gateway.core.explaining import explain
 from gateway.core.intervals import lapse_at_ms
-from gateway.core.model import UNITS_MAX, Code, Grant, Held, Offer, Outcome, Preview, Shortfall
+from gateway.core.model import Grant, Held, Offer, Outcome, Preview, Told
+from gateway.core.trial import Trial, candidates
 
 UNDO_BUCKETS = 1024  # consumption is remembered to this fraction of the undo interval
+
+_NO_HOLD = Hold(0, 0, 0, 0)
+_NONE: dict[tuple[str, str], int] = {}
 
 
 def apply(
@@ -77,20 +86,10 @@ def apply(
         state.decisions.append((ask.decision, {held.line: held.count for held in outcome.held}))
     if why:
         state.explained[ask.id] = why(outcome)
+    if ask.catalogue and not outcome.shortfalls:
+        state.version, state.catalogue = state.version + 1, ask.catalogue
     state.outcomes[ask.id] = (ask.fingerprint, outcome, ask.echo, clock_ms + ask.ttl_ms)
     return state, Reply(Verdict.DONE, outcome=outcome)
-
-
-def candidates(table: Table, place: int, now_ms: int) -> tuple[list[Row], str]:
-    """Filter rows for the want at `place` (from 1); none left: the code of the filter that left
-    none.
-    """
-    left = table.rows
-    for code, keep in filters(place, now_ms):
-        left = [row for row in left if keep(row)]
-        if not left:
-            return [], str(code)
-    return left, ""
 
 
 def preview(state: State, context: Context, tables: list[Table], ask: Ask, now_ms: int) -> Preview:
@@ -111,44 +110,21 @@ def preview(state: State, context: Context, tables: list[Table], ask: Ask, now_m
     return Preview(now_ms, request.shortfalls, request.offers)
 
 
-class _Request:
-    """One request in the making: counters move on trial, and are written if it goes through."""
-
-    def __init__(
-        self, state: State, context: Context, tables: list[Table], ask: Ask, now_ms: int
-    ) -> None:
-        self.state, self.context, self.tables, self.ask = state, context, tables, ask
-        self.now_ms = now_ms
-        self.held = copy.deepcopy(state.holds.get(ask.host, {}))
-        self.used: dict[str, int] = {}  # by line: change of used so far
-        self.grants: dict[str, int] = {}
-        self.undone: list[tuple[Row, Consumed, int]] = []
-        self.shown: list[str] = []  # lines shown although nothing of their feature is held now
-        self.renewed: list[Table] = []
-        self.shortfalls: list[Shortfall] = []
-        self.denials: list[tuple[str, str]] = []
-        self.offers: list[Offer] = []
+class _Request(Trial):
+    """A trial as a whole: written if it goes through, answered in any case."""
 
     def run(self) -> Outcome:
-        incremental = self.ask.flags & INCREMENTAL
-        self.had = dict(self.held)
-        if not incremental:
+        if not self.ask.flags & INCREMENTAL:
             for line, hold in self.held.items():
                 self.used[line] = -hold.count
             self.held = {}
         for index, wants in self.ask.wants:
             table = self.tables[index]
             for place, (units, want) in enumerate(wants, 1):
-                if units > 0:
-                    self.take(table, place, units, want)
-                elif units == 0:
-                    self.look(table, place, want)
-                elif table.model == METERED:
-                    self.undo(table, place, -units, want)
-                else:
-                    self.give_back(table, place, -units, want)
-        if self.shortfalls and not self.ask.flags & PARTIAL:
-            self.grants, self.undone, self.shown = {}, [], []
+                self.serve(table, place, units, want)
+        partial = self.ask.flags & PARTIAL and not self.ask.catalogue
+        if self.shortfalls and not partial:
+            self.grants, self.shown = {}, []
             self.held = self.had
         else:
             self.renew()
@@ -158,117 +134,29 @@ class _Request:
             denials = self.state.days.setdefault(key, Day()).denials
             denials[code] = denials.get(code, 0) + 1
         grants = [Grant(line, units) for line, units in self.grants.items()]
-        return Outcome(self.now_ms, self.shortfalls, grants, self.answer_held())
-
-    def room(self, row: Row) -> int:
-        """Units of a line that are free now, what this request moved so far included."""
-        label, _ = label_of(self.context, row.period, self.now_ms)
-        moved = self.used.get(row.id, 0)
-        room = row.capacity - self.state.used.get((row.id, label), 0) - moved
-        if row.period:  # used starts again with each period, a line's life does not
-            room = min(room, UNITS_MAX - self.state.acked.get(row.id, 0) - moved)
-        return room
-
-    def short(
-        self, want: int, code: str, asked: int, available: int, table: Table, place: int
-    ) -> None:
-        """Note a shortfall; it is counted as a denial of the first candidate or, where there is
-        none, of the first line that is not retired.
-        """
-        self.shortfalls.append(Shortfall(want, code, asked, available))
-        rows, _ = candidates(table, place, self.now_ms)
-        live = rows or [row for row in table.rows if not row.retired]
-        self.denials.append((live[0].id if live else "", code))
-
-    def take(self, table: Table, place: int, units: int, want: int) -> None:
-        rows, code = candidates(table, place, self.now_ms)
-        left = units
-        for row in rows:
-            taken = min(left, max(0, self.room(row)))
-            if taken == 0:
-                continue
-            left -= taken
-            self.used[row.id] = self.used.get(row.id, 0) + taken
-            if table.model == METERED:
-                self.grants[row.id] = self.grants.get(row.id, 0) + taken
-            else:
-                hold = self.held.get(row.id) or Hold(0, 0, table.model)
-                self.held[row.id] = Hold(hold.count + taken, hold.lapses_ms, table.model)
-                if table not in self.renewed:
-                    self.renewed.append(table)
-        if left:
-            code = code or str(Code.FEATURE_COUNT_INSUFFICIENT)
-            self.short(want, code, units, units - left, table, place)
-
-    def look(self, table: Table, place: int, want: int) -> None:
-        rows, code = candidates(table, place, self.now_ms)
-        if table.model == METERED:
-            if rows:
-                self.grants.setdefault(rows[0].id, 0)
-            else:
-                self.short(want, code, 0, 0, table, place)
-            return
-        had = [row for row in table.rows if row.id in self.had]
-        if not rows and not had:
-            self.short(want, code, 0, 0, table, place)
-        elif not any(row.id in self.held for row in table.rows):
-            self.shown.append((rows or had)[0].id)
-
-    def give_back(self, table: Table, place: int, units: int, want: int) -> None:
-        pool = [row for row in table.rows[::-1] if row.fit and row.fit <= place]
-        pool = [row for row in pool if row.id in self.held]
-        total = sum(self.held[row.id].count for row in pool)
-        if total < units:
-            code = candidates(table, place, self.now_ms)[1] if total == 0 else ""
-            code = code or str(Code.RETURN_TOO_LARGE)
-            self.short(want, code, -units, total, table, place)
-        left = min(units, total)
-        for row in pool:
-            hold = self.held[row.id]
-            back = min(left, hold.count)
-            left -= back
-            self.used[row.id] = self.used.get(row.id, 0) - back
-            self.held[row.id] = Hold(hold.count - back, hold.lapses_ms, hold.model)
-            if hold.count == back:
-                del self.held[row.id]
-        if not any(row.id in self.held for row in table.rows) and total:
-            self.shown.append(pool[-1].id)
-
-    def undo(self, table: Table, place: int, units: int, want: int) -> None:
-        found: list[tuple[Row, Consumed]] = []
-        for row in table.rows:
-            if row.fit and row.fit <= place and row.undo_ms:
-                undoable = self.state.undo.get((row.id, self.ask.host))
-                found.extend(
-                    (row, entry)
-                    for entry in (undoable.entries if undoable else ())
-                    if self.now_ms <= entry.last_ms + row.undo_ms
-                )
-        found.reverse()
-        found.sort(key=lambda each: each[1].last_ms, reverse=True)
-        total = sum(entry.units for _, entry in found)
-        if total < units:
-            rows, code = candidates(table, place, self.now_ms)
-            if total or (rows and any(row.undo_ms for row in rows)):
-                code = str(Code.UNDO_WINDOW_CLOSED)
-            elif rows:
-                code = str(Code.CONSUMED_NOT_RETURNABLE)
-            self.short(want, code, -units, total, table, place)
-        left = min(units, total)
-        for row, entry in found:
-            taken = min(left, entry.units)
-            left -= taken
-            if taken:
-                self.undone.append((row, entry, taken))
-                self.grants[row.id] = self.grants.get(row.id, 0) - taken
+        told = self.tell() if self.ask.flags & TELL else []
+        return Outcome(self.now_ms, self.shortfalls, grants, self.answer_held(), told)
 
     def renew(self) -> None:
         for table in self.renewed:
             for row in table.rows:
                 if row.id in self.held and not row.retired:
-                    interval_ms, expires_ms = row.interval_ms or None, row.expires_ms or None
-                    lapses_ms = lapse_at_ms(self.now_ms, interval_ms, expires_ms) or 0
-                    self.held[row.id].lapses_ms = lapses_ms
+                    self.held[row.id] = self.renewal(row)
+
+    def renewal(self, row: Row) -> Hold:
+        hold, had = self.held[row.id], self.had.get(row.id)
+        interval_ms, expires_ms = row.interval_ms or None, row.expires_ms or None
+        lapses_ms = lapse_at_ms(self.now_ms, interval_ms, expires_ms) or 0
+        borrowed = bool(self.ask.flags & SET)
+        if self.ask.flags & LATER:
+            borrowed = False
+            if had and had.lapses_ms and lapses_ms:
+                lapses_ms = max(lapses_ms, had.lapses_ms)
+            elif had:
+                lapses_ms = 0
+            if had and lapses_ms == had.lapses_ms:
+                borrowed = had.borrowed
+        return replace(hold, lapses_ms=lapses_ms, borrowed=borrowed)
 
     def write(self) -> None:
         host = self.ask.host
@@ -276,7 +164,7 @@ class _Request:
             old, new = self.had.get(line), self.held.get(line)
             delta = (new.count if new else 0) - (old.count if old else 0)
             if delta:
-                model = (new or old or Hold(0, 0, 0)).model
+                model = (new or old or _NO_HOLD).model
                 change_held(
                     self.state, self.context, host, line, model, delta, self.now_ms, max(0, -delta)
                 )
@@ -289,8 +177,8 @@ class _Request:
             if units > 0:
                 self.consume(rows[line], units)
         for row, entry, units in self.undone:
-            # Less is left only of a period forgotten before the line got a longer undo interval.
-            if self.state.used.get((row.id, entry.label), 0) >= units:
+            # A period may be forgotten that the line, with a longer undo interval, still knows of.
+            if (row.id, entry.label) in self.state.used:
                 self.state.used[row.id, entry.label] -= units
             entry.units -= units
             record_usage(self.state, self.context, host, row.id, -units, self.now_ms, units)
@@ -300,16 +188,20 @@ class _Request:
                 undoable.entries = [entry for entry in undoable.entries if entry.units]
                 if not undoable.entries:
                     del self.state.undo[row.id, host]
+        for row, units in self.restocked:
+            self.move_used(row, -units)
+            record_usage(self.state, self.context, host, row.id, -units, self.now_ms, units)
 
-    def consume(self, row: Row, units: int) -> None:
+    def move_used(self, row: Row, units: int) -> str:
+        """Move `used` of the present period; gives its label."""
         label, end_ms = label_of(self.context, row.period, self.now_ms)
         period = (row.id, label)
-        if end_ms:
-            until_ms = end_ms + row.undo_ms + 1
-            self.state.used_until_ms[period] = max(
-                until_ms, self.state.used_until_ms.get(period, 0)
-            )
+        keep_until(self.state, period, end_ms and end_ms + row.undo_ms + 1)
         self.state.used[period] = self.state.used.get(period, 0) + units
+        return label
+
+    def consume(self, row: Row, units: int) -> None:
+        label = self.move_used(row, units)
         record_usage(self.state, self.context, self.ask.host, row.id, units, self.now_ms, 0)
         if not row.undo_ms:
             return
@@ -324,6 +216,15 @@ class _Request:
             entries.append(Consumed(self.now_ms, self.now_ms, units, label))
         undoable.entries = entries
         undoable.until_ms = self.now_ms + row.undo_ms + 1
+
+    def tell(self) -> list[Told]:
+        told = []
+        for index, _ in self.ask.wants:
+            for row in self.tables[index].rows:
+                period = (row.id, label_of(self.context, row.period, self.now_ms)[0])
+                elsewhere = self.state.elsewhere if isinstance(row, SharedRow) else _NONE
+                told.append(Told(row.id, self.state.used.get(period, 0), elsewhere.get(period, 0)))
+        return told
 
     def answer_held(self) -> list[Held]:
         if not self.ask.wants:

@@ -90,6 +90,7 @@ class Code(StrEnum):
     CONSUMED_NOT_RETURNABLE = "CONSUMED_NOT_RETURNABLE"
     RETURN_TOO_LARGE = "RETURN_TOO_LARGE"
     UNDO_WINDOW_CLOSED = "UNDO_WINDOW_CLOSED"
+    NOT_HELD = "NOT_HELD"  # what the request presupposes; asked for by floating clients only
 
 
 class Product(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -138,6 +139,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     licensespring: FloatingLicense | None = None
     allow_negative_consumptions: bool = False
     client_overages: bool = False
+    pulled: str = ""  # the upstream that sells it: its limits hold, not a file's; "": none
     retired: bool = False
     # its id in CMAPI's reads, given when it is first applied and never again in its instance;
     # 0: not given yet
@@ -259,15 +261,36 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     lapses_ms: int
 
 
+class Holding(Held, frozen=True, array_like=True):
+    """What a host holds of a line, as it is kept: `since_ms` is when it began to hold some of it, 0
+    where that is not known. `borrowed` says that its lapse was set to last, not to be renewed.
+    """
+
+    model: int
+    since_ms: int = 0
+    borrowed: bool = False
+
+
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """A line's counters right after a request: `used` of the current period, and `elsewhere`, which
+    another server consumed in it.
+    """
+
+    line: str
+    used: int
+    elsewhere: int
+
+
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """What a request came to; remembered under its idempotency id. `at_ms` is the transaction
-    time.
+    time; `told` is empty unless the request asked to be told.
     """
 
     at_ms: int
     shortfalls: list[Shortfall]
     grants: list[Grant]
     held: list[Held]
+    told: list[Told] = []
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True):

@@ -114,6 +114,14 @@ def hour_of(at_ms: int) -> int:
     return at_ms // _HOUR_MS
 
 
+def months_between(from_ms: int, to_ms: int, timezone: str, *, ahead: int) -> list[int]:
+    """List the months (yyyymm) from one moment's local day to so many after another's."""
+    tz = zone(timezone)
+    first, last = (day_number(local_day(at_ms, tz)) // 100 for at_ms in (from_ms, to_ms))
+    numbers = range(first // 100 * 12 + first % 100 - 1, last // 100 * 12 + last % 100 + ahead)
+    return [number // 12 * 100 + number % 12 + 1 for number in numbers]
+
+
 def days_between(from_ms: int, to_ms: int, tz: ZoneInfo) -> list[tuple[int, int]]:
     """List the local days of a span as (first moment in ms, yyyymmdd), ascending and without holes.
 

@@ -7,7 +7,7 @@ raised when the store does not answer, and a later call is always safe. Source: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Protocol
@@ -15,6 +15,7 @@ from typing import Protocol
 import msgspec
 
 from gateway.core.catalogue import CatalogueIndex
+from gateway.core.errors import Unavailable
 from gateway.core.model import COUNT_MAX, FEATURES_MAX, Line
 from gateway.core.usage import BATCH_ROWS_MAX, Batch, Choice, Row, Scope
 
@@ -39,6 +40,8 @@ class Answer(StrEnum):
     INVALID = "invalid"  # nothing was applied, the content is not taken
     STOPPED = "stopped"  # nothing was applied, nothing would be: credential or address
     HANDED_OVER = "handed_over"  # kept safe for whoever carries it; a receipt will tell the rest
+    UNDECIDED = "undecided"  # may have been applied; to look again later will tell
+    AMBIGUOUS = "ambiguous"  # may have been applied; whatever is looked at, nothing tells
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -101,14 +104,40 @@ class Rest(msgspec.Struct, frozen=True):
     sealed: str
 
 
+Places = dict[int, list[str]]  # names of instances by partition, sorted
+
+
+class Counters(msgspec.Struct, frozen=True):
+    """Counters of an instance and what an upstream does not have of them, as of one moment.
+
+    `used` is by `<line>|<period label>`. `unsettled` are the rows that wait, are blocked, under way
+    or set aside, by line; `under_way` are the lines of the sealed batch.
+    """
+
+    used: Mapping[str, int]
+    unsettled: Mapping[str, list[Row]]
+    under_way: frozenset[str]
+
+
+class PartlyUnavailable(Unavailable):
+    """A part of the store does not answer; `found` is what the rest of it told."""
+
+    def __init__(self, found: Places) -> None:
+        super().__init__("A part of the store does not answer", "not_applied")
+        self.found = found
+
+
 class Outbox(Protocol):
-    """Usage rows and sealed batches of the store. A `holder` is the lease's full uuid:token."""
+    """Usage rows and sealed batches of the store. A `holder` is the lease's full uuid:token.
 
-    async def dirty(self) -> dict[int, list[str]]: ...
+    What is told of all partitions raises PartlyUnavailable where it is told of some.
+    """
 
-    async def due(self, now_ms: int) -> dict[int, list[str]]: ...
+    async def dirty(self) -> Places: ...
 
-    async def instances(self) -> dict[int, list[str]]: ...
+    async def due(self, now_ms: int) -> Places: ...
+
+    async def instances(self) -> Places: ...
 
     async def take_lease(self, partition: int, holder: str, ttl_ms: int) -> bool: ...
 
@@ -163,6 +192,47 @@ class Sender(Protocol):
     async def send(self, batch: Batch) -> Verdict: ...
 
 
+class Reconciler(Protocol):
+    """Asks an upstream that remembers no ids what it has, so that attempts in doubt are decided."""
+
+    async def before(self, index: CatalogueIndex, batch: Batch) -> str | Verdict:
+        """Ask what it has, to be noted with the attempt that follows; a verdict: it is not told.
+
+        Nothing was sent then, so that verdict is never UNKNOWN.
+        """
+
+    async def decide(self, index: CatalogueIndex, batch: Batch) -> Verdict:
+        """Decide the batch's latest attempt, whose outcome is unknown.
+
+        NOT_APPLIED: for sure, nor will it be. UNKNOWN, STOPPED: it did not tell.
+        """
+
+
+class Leased(Protocol):
+    """The lease that an instance is visited under."""
+
+    @property
+    def holder(self) -> str: ...
+
+    def valid(self, now_s: float) -> bool:
+        """Say whether it may still be worked under, as far as this process can know."""
+
+
+class Sync(Protocol):
+    """An upstream that also tells what it has, by a schedule of its own for each instance."""
+
+    async def due(self, wanted: Collection[str], *, everything: bool) -> Places:
+        """List the instances attached to it whose time it is; also those `wanted` for a reason of
+        their own, where the schedule is on. `everything`: all of them, as for a drain.
+        """
+
+    async def pull(self, lease: Leased, index: CatalogueIndex) -> None:
+        """Ask what the upstream says of an instance's lines, take it over, and end its sync.
+
+        Called when what could be sent was; raises Unavailable when the store does not answer.
+        """
+
+
 Encode = Callable[[Choice, str, str, Mapping[str, Line]], bytes]
 
 
@@ -172,8 +242,9 @@ class Route:
 
     `horizon_ms` is how long the upstream remembers an id, less what a send may take; 0: it does
     not. `encode` is pure: a choice, the instance's id, the batch's id and the lines give the body.
-    `by_row`: rows go each by itself; otherwise as the sum of a feature, of one host and one sign
-    at a time.
+    `by_row`: rows go each by itself; `by_line`: as the sum of one line; otherwise as the sum of a
+    feature, of one host and one sign at a time. Without a `reconciler` an attempt in doubt is sent
+    again or parked. With a `sync` that says who is visited, instead of the interval.
     """
 
     name: str
@@ -185,3 +256,6 @@ class Route:
     rows_max: int = BATCH_ROWS_MAX
     count_max: int = COUNT_MAX
     by_row: bool = False
+    by_line: bool = False
+    reconciler: Reconciler | None = None
+    sync: Sync | None = None

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.core import provisioning_values as values
 from gateway.core.errors import InvalidInput
+from gateway.core.floating import problems_of
 from gateway.core.keys import algorithm_of, load_public, public_der, thumbprint
 from gateway.core.model import (
     LINES_MAX,
@@ -45,7 +46,7 @@ def read_provisioning(text: str, read_file: Callable[[str], bytes]) -> list[Decl
     """
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number may be too long for Python to read
         raise InvalidInput(f"The file is not TOML: {error}") from None
     problems: list[str] = []
     top = values.Members(document, "", problems)
@@ -149,7 +150,7 @@ def _product(members: values.Members) -> Product:
 
 def _floating_license(members: values.Members) -> FloatingLicense:
     floating = FloatingLicense(
-        license_id=members.get("license_id", values.count_number, None),
+        license_id=members.get("license_id", values.license_id, None),
         product=members.get("product", values.text, ""),
         feature=members.get("feature", values.text, ""),
         license_key=members.get("license_key", values.text, ""),
@@ -189,7 +190,9 @@ def _key(members: values.Members, read_file: Callable[[str], bytes]) -> Key:
 
 
 def _judge_lines(members: values.Members, lines: tuple[Line, ...]) -> None:
-    """Refuse what no single line can tell: how many there are, and two models under one name."""
+    """Refuse what no single line can tell: how many there are, two models under one name, and
+    lines that are no licence together.
+    """
     if len(lines) > LINES_MAX:
         members.refuse(f"{len(lines)} lines; at most {LINES_MAX}")
     first: dict[str, Line] = {}
@@ -205,6 +208,8 @@ def _judge_lines(members: values.Members, lines: tuple[Line, ...]) -> None:
             members.refuse(
                 f"feature {feature} has {count} lines; at most {LINES_PER_FEATURE_MAX} a feature"
             )
+    for problem in problems_of(lines):
+        members.refuse(problem)
 
 
 def _repeated(kind: str, names: Iterable[str]) -> list[str]:

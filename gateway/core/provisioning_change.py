@@ -26,9 +26,10 @@ from gateway.core.model import (
     Key,
     Line,
     Product,
-    Reset,
+    User,
 )
 from gateway.core.moments import iso
+from gateway.core.pulling import kept_limits, reset_epoch
 
 _IN_FILE: Final = {
     "undo_ms": "undo_interval",
@@ -44,6 +45,7 @@ _UNTOLD: Final[dict[Any, set[str]]] = {
     Line: {"id", "capacity", "reset_epoch", "retired", "number"},
     Key: {"kid"},
     Attachment: {"name"},
+    User: {"name", "password_hash", "since_s"},
 }
 
 
@@ -51,8 +53,9 @@ def next_catalogue(current: Catalogue, declared: Catalogue) -> Catalogue:
     """Merge a declaration into the catalogue in force (version 0: there is none yet).
 
     The result keeps the version of `current` and equals it when nothing changes. Lines that the
-    file does not name are retired, users and keys that came another way are left alone. Raises
-    InvalidInput for what a line or an instance cannot become.
+    file does not name are retired, users and keys that came another way are left alone, limits
+    that were pulled from a cloud stay in force while that one is attached. Raises InvalidInput for
+    what a line or an instance cannot become.
     """
     problems: list[str] = []
     where = f"instance {declared.id}"
@@ -63,6 +66,7 @@ def next_catalogue(current: Catalogue, declared: Catalogue) -> Catalogue:
         )
     known = {line.id: line for line in current.lines}
     lines = {line.id: replace(line, retired=True) for line in current.lines}
+    attached = {each.name for each in declared.upstreams}
     for line in declared.lines:
         before = known.get(line.id)
         if before is not None and before.model is not line.model:
@@ -75,7 +79,8 @@ def next_catalogue(current: Catalogue, declared: Catalogue) -> Catalogue:
                 f"{where}, line {line.id}: feature cannot change from {before.feature} to"
                 f" {line.feature}, whose usage it has counted; declare a line of another id"
             )
-        lines[line.id] = replace(line, reset_epoch=_reset_epoch(before, line, current.version + 1))
+        kept = kept_limits(before, line, attached)
+        lines[line.id] = replace(kept, reset_epoch=reset_epoch(before, kept, current.version + 1))
     if len(lines) > LINES_MAX:
         problems.append(f"{where}: {len(lines)} lines, retired ones included; at most {LINES_MAX}")
     keys = _merged_keys(where, current.keys, declared.keys, problems)
@@ -99,7 +104,24 @@ def difference(current: Catalogue, new: Catalogue) -> list[str]:
         *_told(new.id, "line", _live(current.lines), _live(new.lines), "id"),
         *_told(new.id, "key", current.keys, new.keys, "kid"),
         *_told(new.id, "upstream", current.upstreams, new.upstreams, "name"),
+        *_told(new.id, "user", current.users, new.users, "name"),
     ]
+
+
+def not_in_force(current: Catalogue, declared: Catalogue) -> list[str]:
+    """Put in words what a declaration says of limits that the cloud decides: = what and why."""
+    known = {line.id: line for line in current.lines}
+    attached = {each.name for each in declared.upstreams}
+    told = []
+    for line in declared.lines:
+        kept = kept_limits(known.get(line.id), line, attached)
+        changes = _changes(line, replace(kept, pulled=line.pulled))
+        if changes:
+            told.append(
+                f"= instance {declared.id}, line {line.id}: the cloud decides, not this file:"
+                f" {', '.join(changes)}"
+            )
+    return told
 
 
 def _numbered(current: Catalogue, declared: Catalogue, lines: dict[str, Line]) -> Iterable[Line]:
@@ -145,14 +167,6 @@ def _merged_keys(
     return keys
 
 
-def _reset_epoch(before: Line | None, line: Line, version: int) -> int:
-    """Say in which catalogue version the line's counting period began to be as it is now."""
-    if before is None:
-        return 0
-    same_zone = before.reset_timezone == line.reset_timezone or line.reset is Reset.NONE
-    return before.reset_epoch if before.reset is line.reset and same_zone else version
-
-
 def _live(lines: Iterable[Line]) -> list[Line]:
     return [line for line in lines if not line.retired]
 
@@ -166,6 +180,8 @@ def _told(
     told = []
     for name, item in new.items():
         changes = _changes(old.get(name), item)
+        if name in old and kind == "user" and old[name].password_hash != item.password_hash:
+            changes.append("another password")
         if name not in old or changes:
             told.append(
                 f"{'~' if name in old else '+'} {prefix}{kind} {name}: {', '.join(changes)}"

@@ -54,11 +54,23 @@ class Product(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class FloatingLicense(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What the line is to LicenseSpring clients."""
+    """What the line is to LicenseSpring clients: a part of a licence."""
 
-    license_id: Units | UnsetType = UNSET
-    product: Text = ""
-    feature: Annotated[Text, Meta(description="Without it: the licence itself.")] = ""
+    license_id: Annotated[
+        Annotated[int, Meta(ge=1, le=UNITS_MAX)] | UnsetType,
+        Meta(
+            description="Lines of one id are one licence. Without it those of one product are; its"
+            " id is then the least of its lines' numbers."
+        ),
+    ] = UNSET
+    product: Annotated[Text, Meta(description="The product code; one licence has one.")] = ""
+    feature: Annotated[
+        Text,
+        Meta(
+            description="A feature code, once a licence. Without it: the licence itself, of a"
+            " metered line its consumption, of a concurrent one its seats."
+        ),
+    ] = ""
     license_key: Annotated[Text, Meta(description="For the cloud upstream.")] = ""
 
 

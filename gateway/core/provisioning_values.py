@@ -64,7 +64,7 @@ class Members:
         except InvalidInput as error:
             self.refuse(f"{name}: {error.message}")
         except ValueError as error:
-            self.refuse(f"{name} must be {error}, not {repr(value)[:SHOWN_MAX]}")
+            self.refuse(f"{name} must be {error}, not {shown(value)}")
         return default
 
     def tables(self, name: str, id_member: str = "id") -> list[Members]:
@@ -95,6 +95,14 @@ class Members:
             self.refuse(f"{repr(name)[:SHOWN_MAX]} is not a member; expected one of {known}")
 
 
+def shown(value: object) -> str:
+    """Show the beginning of a wrong value; Python writes no number of over 4,300 digits. Pure."""
+    try:
+        return repr(value)[:SHOWN_MAX]
+    except ValueError:
+        return "a number of thousands of digits"
+
+
 # Readers of one value each: give it converted, or raise ValueError with what it must be.
 
 
@@ -110,7 +118,9 @@ def whole(value: Any, high: int, also: str = "") -> int:
     return value
 
 
-def count_number(value: Any) -> int:
+def license_id(value: Any) -> int:
+    if value == 0:  # clients say 0 where they mean none
+        raise ValueError(f"a whole number from 1 to {UNITS_MAX}")
     return whole(value, UNITS_MAX)
 
 

@@ -34,11 +34,12 @@ AHEAD_DAYS_MAX: Final = 3_660  # a day further off is not told
 class NearCapacity(msgspec.Struct, frozen=True, kw_only=True):
     """A line that is near its capacity, or will be past it before it resets.
 
-    `used` is the current period's units, or seats held now; `peak` the most seats held on a day of
-    the window, None for a line of no seats. `percent` is that of the greater, rounded down, `level`
-    the highest of LEVELS that it reaches, 0 when only the forecast does. `until` is when the period
-    (or else the line) ends, None for never. `forecast` is `used` at `until`, `full_on` the local
-    day on which capacity is reached; both None where `why` says so.
+    `used` is the current period's units, other servers' of its licence included, or seats held now;
+    `peak` the most seats held on a day of the window, None for a line of no seats. `percent` is
+    that of the greater, rounded down, `level` the highest of LEVELS that it reaches, 0 when only
+    the forecast does. `until` is when the period (or else the line) ends, None for never.
+    `forecast` is `used` at `until`, `full_on` the local day on which capacity is reached; both None
+    where `why` says so.
     """
 
     feature: str
@@ -88,9 +89,9 @@ def near_capacity(
 ) -> list[NearCapacity]:
     """List those of the instance's `lines` that are in force, and near capacity or soon past it.
 
-    `used` is by `<line>|<period label>` as in the ledger, `recent` by line, `since_ms` is when the
-    instance began to record (0: unknown). Unlimited lines and those of no capacity are left out.
-    Pure; some 20 us a line.
+    `used` is by `<line>|<period label>` as in the ledger, what other servers consumed by the same
+    behind `elsewhere|`; `recent` is by line, `since_ms` when the instance began to record (0:
+    unknown). Unlimited lines and those of no capacity are left out. Pure; some 20 us a line.
     """
     found = []
     for line in lines:
@@ -100,7 +101,7 @@ def near_capacity(
         near = _judge(
             index,
             line,
-            used.get(f"{line.id}|{label}", 0),
+            used.get(f"{line.id}|{label}", 0) + used.get(f"elsewhere|{line.id}|{label}", 0),
             recent.get(line.id, _NOTHING),
             reset_ms=reset_ms,
             since_ms=max(since_ms, line.starts_ms or 0),

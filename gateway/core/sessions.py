@@ -10,6 +10,7 @@ Source: protocols/cmapi.md 7.1, RFC 7515, RFC 7519, RELIABILITY 3 items 4 and 5.
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -79,11 +80,7 @@ def issue_session(key: SessionKey, session: Session) -> str:
         roles=",".join(sorted(session.roles)),
         xsrfToken=session.xsrf,
     )
-    signing_input = _HEADER_PART + b"." + encode(msgspec.json.encode(claims))
-    text = signing_input + b"." + encode(key.mac(signing_input))
-    if len(text) > SESSION_BYTES_MAX:
-        raise ValueError(f"a session token has at most {SESSION_BYTES_MAX} bytes")
-    return text.decode("ascii")
+    return sealed(_HEADER_PART, claims, key.mac)
 
 
 def verify_session(
@@ -95,18 +92,8 @@ def verify_session(
     comes first and takes constant time; then the claims: `iss` is the instance, `exp` is not over
     (this gateway wrote it, so there is no skew to allow for). Never raises.
     """
-    if isinstance(text, str):
-        if not text.isascii():
-            return None
-        text = text.encode("ascii")
-    if len(text) > SESSION_BYTES_MAX:
-        return None
-    signing_input, _, mac_part = text.rpartition(b".")
-    header_part, _, payload_part = signing_input.partition(b".")
-    payload, mac = b64url_decode(payload_part), b64url_decode(mac_part)
-    if header_part != _HEADER_PART or payload is None or mac is None:
-        return None
-    if not hmac.compare_digest(mac, key.mac(signing_input)):
+    payload = opened(_HEADER_PART, text, key.mac)
+    if payload is None:
         return None
     try:
         claims = _CLAIMS.decode(payload)
@@ -116,3 +103,36 @@ def verify_session(
         return None
     roles = frozenset(role for role in claims.roles.split(",") if role)
     return Session(claims.sub, claims.iss, roles, claims.iat, claims.exp, claims.xsrfToken)
+
+
+Mac = Callable[[bytes], bytes]
+
+
+def sealed(header_part: bytes, claims: msgspec.Struct, mac: Mac) -> str:
+    """Write a token of ours under the one header of its kind, authenticated by `mac`.
+
+    Raises ValueError when it would be over SESSION_BYTES_MAX: no verifier of ours would take it.
+    """
+    signing_input = header_part + b"." + encode(msgspec.json.encode(claims))
+    text = signing_input + b"." + encode(mac(signing_input))
+    if len(text) > SESSION_BYTES_MAX:
+        raise ValueError(f"a session token has at most {SESSION_BYTES_MAX} bytes")
+    return text.decode("ascii")
+
+
+def opened(header_part: bytes, text: str | bytes, mac: Mac) -> bytes | None:
+    """Give the claims, as JSON, of a token that `sealed` wrote under this header with this `mac`;
+    None for any other text. Never raises.
+    """
+    if isinstance(text, str):
+        if not text.isascii():
+            return None
+        text = text.encode("ascii")
+    if len(text) > SESSION_BYTES_MAX:
+        return None
+    signing_input, _, mac_part = text.rpartition(b".")
+    given, _, payload_part = signing_input.partition(b".")
+    payload, said = b64url_decode(payload_part), b64url_decode(mac_part)
+    if given != header_part or payload is None or said is None:
+        return None
+    return payload if hmac.compare_digest(said, mac(signing_input)) else None

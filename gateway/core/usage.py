@@ -63,7 +63,8 @@ class Batch(msgspec.Struct, frozen=True):
     """A sealed batch: from now on these rows go under this id in these bytes, or not at all.
 
     `first_sent_ms` is when the earliest attempt began whose outcome is not known, None when no
-    attempt is in doubt. An empty `body` needs no sending.
+    attempt is in doubt. An empty `body` needs no sending. `before`: what the upstream had before
+    the latest attempt, in words of its kind; "" where it is not asked.
     """
 
     id: str
@@ -73,6 +74,12 @@ class Batch(msgspec.Struct, frozen=True):
     body: bytes
     first_sent_ms: int | None = None
     attempts: int = 0
+    before: str = ""
+
+    @property
+    def units(self) -> int:
+        """What its rows come to."""
+        return sum(row.units for row in self.rows)
 
 
 _Feature = tuple[str, tuple[int, ...]]  # name and version key: what an upstream sums by
@@ -121,6 +128,32 @@ def choose_rows(
         if total:
             counts[feature] = Count(feature[0], _spelling(taken, lines), total)
     return Choice(host, tuple(chosen), tuple(counts.values()))
+
+
+def choose_line(
+    rows: Iterable[Row],
+    lines: Mapping[str, Line],
+    *,
+    rows_max: int = BATCH_ROWS_MAX,
+    count_max: int = COUNT_MAX,
+    carried: Collection[Scope] = (),
+) -> Choice:
+    """Choose rows of one line, the one with the oldest hour, whatever their hosts; as one sum.
+
+    What was undone in a `carried` line goes only together with more use of it. A sum beyond
+    `count_max` is split inside a row. Bounds: `rows_max` >= 2.
+    """
+    by_line: dict[str, list[Row]] = {}
+    for row in sorted((row for row in rows if row.line in lines), key=_age):
+        by_line.setdefault(row.line, []).append(row)
+    held = {line for line, _ in carried}
+    for line, group in by_line.items():
+        total = sum(row.units for row in group)
+        if total < 0 and line in held:
+            continue
+        taken = _take(group, -1 if total < 0 else 1, count_max, rows_max)
+        return gather(taken, lines)
+    return Choice()
 
 
 def covers(scopes: Collection[Scope], row: Row, *, by_host: bool) -> bool:

@@ -14,7 +14,17 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.core.calls import INCREMENTAL, MODEL_NUMBER, PARTIAL, SeenRow, SeenTable, Why
+from gateway.core.calls import (
+    INCREMENTAL,
+    MODEL_NUMBER,
+    PARTIAL,
+    RESTOCK,
+    SET,
+    TELL,
+    SeenRow,
+    SeenTable,
+    Why,
+)
 from gateway.core.explaining import excluded
 from gateway.core.model import UNITS_MAX, AccessRequest, Code, Model, Shortfall
 from gateway.core.moments import iso
@@ -23,6 +33,7 @@ from gateway.protocols.cmapi_wire import Moment
 
 _MODEL: Final[Mapping[int, Model]] = {number: model for model, number in MODEL_NUMBER.items()}
 _METERED: Final = MODEL_NUMBER[Model.METERED]
+_OF_ONE_LINE: Final = SET | RESTOCK | TELL  # asks that name lines, not features
 _Units = int | Literal["unlimited"]
 _ByLine = Annotated[dict[str, int], Meta(description="Units by line id.")]
 
@@ -70,11 +81,14 @@ class SeenLine(msgspec.Struct, frozen=True, rename="camel"):
     ]
     capacity: _Units
     used: Annotated[int, Meta(description="In the reset period then current, by all hosts.")]
+    elsewhere: Annotated[
+        int, Meta(description="In that period, by other servers of the same licence.")
+    ]
     held: Annotated[int, Meta(description="By this host.")]
     available: Annotated[
         _Units | None,
         Meta(
-            description="To this host; what it held counts where the list is the new total. Null"
+            description="To this host; what it held counts where a new total was asked for. Null"
             " where nothing was to be taken from it."
         ),
     ]
@@ -123,8 +137,8 @@ def explained(request_id: str, why: Why, features: Mapping[str, str]) -> Explain
     """
     request, outcome = read_echo(why.echo), why.outcome
     before = {held.line: held.count for held in why.had}
-    after = _held_after(why, request, features)
-    named = {want.name for want in request.wants}
+    left_out = _left_out(why, request, features)
+    after = _held_after(why, before, left_out)
     return Explained(
         id=request_id,
         instance_id=why.instance,
@@ -137,14 +151,13 @@ def explained(request_id: str, why: Why, features: Mapping[str, str]) -> Explain
             request.interval_s,
             request.selectors,
         ),
-        features=[_feature(why, request, table, before, after) for table in why.tables],
+        # A table without wants was only told: it decided nothing.
+        features=[
+            _feature(why, request, table, before, after) for table in why.tables if table.wants
+        ],
         held_before=before,
         held_after=after,
-        released={
-            line: count
-            for line, count in before.items()
-            if line not in after and features.get(line) not in named
-        },
+        released={line: before[line] for line in left_out if line not in after},
     )
 
 
@@ -158,16 +171,20 @@ def _denied(why: Why) -> bool:
     return bool(why.outcome.shortfalls) and not why.flags & PARTIAL
 
 
-def _held_after(why: Why, request: AccessRequest, features: Mapping[str, str]) -> dict[str, int]:
-    before = {held.line: held.count for held in why.had}
-    if _denied(why):
-        return before
+def _left_out(why: Why, request: AccessRequest, features: Mapping[str, str]) -> list[str]:
+    """List the lines that the host held some of and that the request did not name."""
+    held = [each.line for each in why.had]
+    if why.flags & _OF_ONE_LINE:
+        looked = {row.id for table in why.tables for row in table.rows}
+        return [line for line in held if line not in looked]
     named = {want.name for want in request.wants}
-    kept = {
-        line: count
-        for line, count in before.items()
-        if why.flags & INCREMENTAL and features.get(line) not in named
-    }
+    return [line for line in held if features.get(line) not in named]
+
+
+def _held_after(why: Why, before: Mapping[str, int], left_out: list[str]) -> dict[str, int]:
+    if _denied(why):
+        return dict(before)
+    kept = {line: before[line] for line in left_out} if why.flags & INCREMENTAL else {}
     return kept | {held.line: held.count for held in why.outcome.held if held.count}
 
 
@@ -182,8 +199,8 @@ def _feature(
     wants = [
         ExplainedWant(
             version=request.wants[at].version,
-            asked=asked,
-            granted=0 if _denied(why) else _granted(asked, short.get(at)),
+            asked=0 if _presupposes(why, table, asked) else asked,
+            granted=0 if _denied(why) else _granted(why, table, asked, short.get(at)),
             code=Code(short[at].code) if at in short else None,
             why=_sentence(why, table, asked, short.get(at)),
             candidates=[
@@ -201,7 +218,18 @@ def _feature(
     )
 
 
-def _granted(asked: int, short: Shortfall | None) -> int:
+def _sets(why: Why, table: SeenTable) -> bool:
+    """Say whether a want of a table is what the host shall hold after."""
+    return bool(why.flags & SET) and table.model != _METERED
+
+
+def _presupposes(why: Why, table: SeenTable, asked: int) -> bool:
+    return asked < 0 and _sets(why, table)
+
+
+def _granted(why: Why, table: SeenTable, asked: int, short: Shortfall | None) -> int:
+    if _presupposes(why, table, asked):
+        return 0
     if short is None:
         return asked
     return short.available if asked >= 0 else -short.available
@@ -213,20 +241,28 @@ def _sentence(why: Why, table: SeenTable, asked: int, short: Shortfall | None) -
             return "It could be served, but another feature fell short and partial was false"
         return _served(why, table, asked)
     said = _FILTERED.get(short.code)
-    if said is None and asked >= 0:
+    if said is None and _presupposes(why, table, asked):
+        said = f"The host had to hold {-asked} of it already, and held {short.available}"
+    elif said is None and asked >= 0:
         said = f"Of {short.asked} asked for there were {short.available}"
     elif said is None and table.model == _METERED:
-        said = f"Of {-asked} to be undone {short.available} could be"
+        done = "returned" if why.flags & RESTOCK else "undone"
+        said = f"Of {-asked} to be {done} {short.available} could be"
     elif said is None:
         said = f"Of {-asked} to be returned the host held {short.available}"
     return said + ("; partial was false, so nothing at all changed" if _denied(why) else "")
 
 
 def _served(why: Why, table: SeenTable, asked: int) -> str:
+    if _sets(why, table):
+        if asked < 0:
+            return f"The host had to hold {-asked} of it already, and did"
+        return f"The host was to hold {asked or 'none'} of it" + (", and does" if asked else "")
     if asked > 0:
         return "All of it was granted"
     if table.model == _METERED:
-        return "All of it was undone" if asked else "Nothing was asked of it"
+        done = "returned" if why.flags & RESTOCK else "undone"
+        return f"All of it was {done}" if asked else "Nothing was asked of it"
     if asked:
         return "All of it was returned"
     return "It was read back" if why.flags & INCREMENTAL else "The host was to hold none of it"
@@ -248,10 +284,12 @@ def _line(
     # The last want asks for the lowest version: what falls out for it served none of them.
     code = excluded(row, len(table.wants), why.outcome.at_ms)
     held, unlimited = before.get(row.id, 0), row.capacity >= UNITS_MAX
-    # A list that is the new total first gives back what the host held.
-    room = max(0, row.capacity - row.used + (0 if why.flags & INCREMENTAL else held))
+    # Where a new total is asked for, what the host holds is a part of it.
+    own = held if _sets(why, table) or not why.flags & INCREMENTAL else 0
+    room = max(0, row.capacity - row.used - row.elsewhere + own)
     takes = code is None and any(asked > 0 for asked, _ in table.wants)
-    undoes = table.model == _METERED and any(asked < 0 for asked, _ in table.wants)
+    undoes = table.model == _METERED and not why.flags & RESTOCK
+    undoes = undoes and any(asked < 0 for asked, _ in table.wants)
     if table.model == _METERED:
         change = sum(grant.units for grant in why.outcome.grants if grant.line == row.id)
     else:
@@ -262,6 +300,7 @@ def _line(
         excluded_by=code,
         capacity="unlimited" if unlimited else row.capacity,
         used=row.used,
+        elsewhere=row.elsewhere,
         held=held,
         available=("unlimited" if unlimited else room) if takes else None,
         undoable=row.undoable if undoes else None,

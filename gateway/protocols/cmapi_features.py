@@ -81,7 +81,13 @@ class Feature(msgspec.Struct, frozen=True, rename="camel"):
     feature_count: Annotated[
         Units | Literal["uncounted"], Meta(description="Without overdraft; or `uncounted`.")
     ]
-    used: Annotated[Units, Meta(description="In the current reset period; of seats, now.")]
+    used: Annotated[
+        Units,
+        Meta(
+            description="In the current reset period, by other servers of its licence too; of"
+            " seats, now."
+        ),
+    ]
     shared_used: Annotated[Units, Meta(description="As `used`: nothing is reserved.")]
     reserved: NotBuilt
     assigned_reserved: NotBuilt
@@ -151,7 +157,8 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def feature_of(line: Line, catalogue: Catalogue, used: int, received_ms: int) -> Feature:
-    """Give the element of a line of which `used` units are used. Pure.
+    """Give the element of a line of which `used` units are used; below 0, where more came back
+    than was consumed, none is. Pure.
 
     `received_ms`: when its instance was first provisioned.
     """
@@ -176,13 +183,13 @@ def feature_of(line: Line, catalogue: Catalogue, used: int, received_ms: int) ->
         expiry=expiry,
         received_time=iso(received_ms),
         feature_count=UNCOUNTED if count is None else count,
-        used=used,
-        shared_used=used,
+        used=_units(used),
+        shared_used=_units(used),
         reserved=0,
         assigned_reserved=0,
         unassigned_reserved=0,
         overdraft_count=_overdraft(line) or 0,
-        overdraft_used_count=0 if count is None else max(0, used - count),
+        overdraft_used_count=0 if count is None else _units(used - count),
         uncapped_overdraft=line.overdraft == UNLIMITED,
         metered=line.model.metered,
         metered_reusable=line.model is Model.METERED_REUSABLE,
@@ -215,9 +222,9 @@ def summaries_of(lines: Iterable[tuple[Line, int]]) -> Summaries:
         overdraft = _overdraft(line)
         added = FeatureTotals(
             total_count=UNITS_MAX if line.count is None else line.count,
-            total_used=used,
+            total_used=_units(used),
             total_overdraft_count=UNITS_MAX if overdraft is None else overdraft,
-            total_available=max(0, line.capacity - used),
+            total_available=_units(line.capacity - used),
         )
         versions = found.setdefault(line.feature, {})
         before = versions.get(line.version)
@@ -261,6 +268,10 @@ def encode(found: Feature | list[Feature] | list[FeatureClient] | Summaries) -> 
 
 def _kind(line: Line) -> Literal["CONCURRENT", "METERED"]:
     return "METERED" if line.model.metered else "CONCURRENT"
+
+
+def _units(counted: int) -> int:
+    return min(UNITS_MAX, max(0, counted))
 
 
 def _overdraft(line: Line) -> int | None:

@@ -12,7 +12,13 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from gateway.protocols import openapi_admin, openapi_licensing, openapi_reads, openapi_usage
+from gateway.protocols import (
+    openapi_admin,
+    openapi_licensespring,
+    openapi_licensing,
+    openapi_reads,
+    openapi_usage,
+)
 from gateway.protocols.openapi_parts import (
     BASE,
     HEADERS,
@@ -39,6 +45,7 @@ _TABLE: Final = (
     *openapi_admin.ADMINISTRATION,
     *openapi_reads.OPERATIONS,
     *openapi_usage.OPERATIONS,
+    *openapi_licensespring.OPERATIONS,
     *openapi_admin.OPERATING,
 )
 _TAGS: Final = {
@@ -51,12 +58,17 @@ _TAGS: Final = {
     openapi_usage.TAG: "What was used, denied and held, by local days of the instance's time zone,"
     " from what was recorded with the counts; and which lines are near capacity. With a short form,"
     " as other reads.",
+    openapi_licensespring.TAG: "For LicenseSpring floating clients, of version 1 (`/api/v4`) and 2"
+    " (`/api/v5`), on the lines of the one instance that the configuration names; without one these"
+    " paths are not there. A token is needed where the configuration demands log-ins.",
     openapi_admin.OPERATIONS_TAG: "For balancers, and for who checks signed answers. Anonymous.",
 }
 _SCHEMES: Final = {
     Security.CAPABILITY: "A JWT that the client signs itself (RS256) with the key whose public"
     " half the instance trusts; claim `roles` with `ROLE_CAPABILITY`, and `exp`.",
     Security.SESSION: "The token that `authorize` gave.",
+    Security.FLOATING_ALWAYS: "The token that a LicenseSpring log-in gave.",
+    Security.BASIC: "Name and password of an administrator of the instance.",
 }
 _SUMMARY: Final = "Metered-licence gateway: exact counters at once, usage forwarded once"
 
@@ -96,16 +108,16 @@ def document(version: str) -> dict[str, Any]:
             },
             "responses": {name: _refused((refusals[name],), types) for name in sorted(refusals)},
             "securitySchemes": {
-                scheme.value: {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "bearerFormat": "JWT",
-                    "description": said,
-                }
-                for scheme, said in _SCHEMES.items()
+                scheme.value: _scheme(scheme, said) for scheme, said in _SCHEMES.items()
             },
         },
     }
+
+
+def _scheme(scheme: Security, said: str) -> dict[str, Any]:
+    if scheme is Security.BASIC:
+        return {"type": "http", "scheme": "basic", "description": said}
+    return {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": said}
 
 
 def _forms(operation: Operation) -> Iterator[Operation]:
@@ -128,11 +140,7 @@ def _operation(operation: Operation, types: Types) -> dict[str, Any]:
     }
     if operation.description:
         made["description"] = operation.description
-    if operation.security is not None:
-        # In 3.1 the list may name roles; several requirements are alternatives.
-        made["security"] = [{operation.security.value: [role]} for role in operation.security_roles]
-    else:
-        made["security"] = []
+    made["security"] = operation.requirements
     if operation.parameters:
         made["parameters"] = [_parameter_here(each, types) for each in operation.parameters]
     if operation.content:
@@ -175,7 +183,8 @@ def _responses(operation: Operation, types: Types) -> dict[str, Any]:
 
 
 def _refusals(operation: Operation) -> list[Refusal]:
-    return [*map(refusal_of, operation.refusals), internal_error()]
+    path = operation.path
+    return [*(refusal_of(each, path) for each in operation.refusals), internal_error(path)]
 
 
 def _refused(refusals: tuple[Refusal, ...], types: Types) -> dict[str, Any]:
@@ -187,7 +196,8 @@ def _given(given: Given, types: Types) -> dict[str, Any]:
     made: dict[str, Any] = {"description": given.description}
     if given.headers:
         made["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in given.headers}
-    made["content"] = _content(given.content, types)
+    if given.content:
+        made["content"] = _content(given.content, types)
     return made
 
 

@@ -22,8 +22,10 @@ from gateway.protocols.openapi_parts import (
     CREDENTIAL,
     INSTANCE,
     OCTETS,
+    OPENMETRICS,
     REQUEST_ID,
     STORE,
+    TEXT,
     Content,
     Given,
     Operation,
@@ -123,7 +125,21 @@ OPERATING: Final = (
         "/readyz",
         "May requests come here?",
         Given("They may", (json_of(wire.Readiness),)),
-        Given("They should not, for the reasons given", (json_of(wire.Readiness),), status=503),
+        Given(
+            "They should not, for the reasons given",
+            (json_of(wire.Readiness),),
+            status=503,
+            headers=("Retry-After",),
+        ),
+    ),
+    _look(
+        "metrics",
+        "/metrics",
+        "What this gateway counts, all its workers together",
+        Given(
+            "In the text format of Prometheus, or as OpenMetrics for who accepts that",
+            (Content(TEXT, str), Content(OPENMETRICS, str)),
+        ),
     ),
     _look(
         "signingKeys",

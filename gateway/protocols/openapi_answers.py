@@ -99,6 +99,7 @@ def _explained(name: str, asked: int, line: str, capacity: int, **ends: str) -> 
                 "excludedBy": None,
                 "capacity": capacity,
                 "used": 0,
+                "elsewhere": 0,
                 "held": 0,
                 "available": capacity,
                 "undoable": None,

@@ -36,7 +36,7 @@ from gateway.protocols.openapi_parts import (
 
 TAG: Final = "licensing"
 _COUNTED: Final = (REQUEST_ID, "Gateway-Transaction-Time", "Idempotency-Replayed")
-_REFUSALS: Final = (*BODY, *CREDENTIAL, *STORE)
+_REFUSALS: Final = (*BODY, *CREDENTIAL, errors.TooManyRequests, *STORE)
 
 
 _ASKED: Final = (

@@ -17,11 +17,13 @@ from msgspec import Meta
 from gateway.core import errors
 from gateway.core.errors import GatewayError
 from gateway.core.fingerprint import ID_BYTES_MAX
+from gateway.core.floating import Refusal as FloatingCode
 from gateway.core.model import Role
 from gateway.core.tokens import ROLE_CAPABILITY
-from gateway.protocols import problem
+from gateway.protocols import licensespring_problem, problem
 from gateway.protocols.cmapi_wire import Moment
 from gateway.protocols.house_wire import Error
+from gateway.protocols.licensespring_wire import FloatingError
 from gateway.protocols.openapi_plant import INSTANCE_ID
 
 # As web/cmapi.py routes them, which this floor does not know; a test compares the two.
@@ -33,6 +35,8 @@ JOSE: Final = "application/jose"
 NDJSON: Final = "application/x-ndjson"
 OCTETS: Final = "application/octet-stream"
 CSV: Final = "text/csv"
+TEXT: Final = "text/plain"
+OPENMETRICS: Final = "application/openmetrics-text"
 
 
 class Security(Enum):
@@ -40,6 +44,9 @@ class Security(Enum):
 
     CAPABILITY = "capability"
     SESSION = "session"
+    BASIC = "password"
+    FLOATING = "floating, where one is demanded"
+    FLOATING_ALWAYS = "floating"
 
 
 class Example(msgspec.Struct, frozen=True):
@@ -119,6 +126,20 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     short: bool = False  # also below SHORT, for the default instance
 
     @property
+    def requirements(self) -> list[dict[str, list[str]]]:
+        """What a request has to bring, in the words of OpenAPI: one of these alternatives."""
+        match self.security:
+            case None:
+                return []
+            case Security.FLOATING:
+                return [{}, {Security.FLOATING_ALWAYS.value: []}]
+            case Security.BASIC | Security.FLOATING_ALWAYS if not self.roles:
+                return [{self.security.value: []}]
+            case scheme:
+                # In 3.1 the list may name roles; several requirements are alternatives.
+                return [{scheme.value: [role]} for role in self.security_roles]
+
+    @property
     def security_roles(self) -> tuple[str, ...]:
         """The roles that a credential must have one of."""
         if self.security is Security.CAPABILITY:
@@ -163,6 +184,10 @@ HEADERS: Final[dict[str, tuple[str, Any]]] = {
     "Content-Disposition": ("With CSV: the name of a file to keep it in (RFC 6266).", str),
     "Link": ('`rel="next"`: where the next page is; absent on the last one (RFC 8288).', str),
     "Retry-After": ("Seconds after which a retry may help.", Annotated[int, Meta(ge=0)]),
+    "LicenseSignature": (
+        "Base64 of RSASSA-PKCS1-v1_5 with SHA-256 over the very bytes of the body.",
+        Annotated[str, Meta(pattern="^[A-Za-z0-9+/]+=*$")],
+    ),
     "WWW-Authenticate": ("The challenge that HTTP asks for with a 401.", str),
 }
 REQUEST_ID: Final = "Gateway-Request-Id"
@@ -179,8 +204,9 @@ BODY: Final[Refusals] = (
 CREDENTIAL: Final[Refusals] = (errors.Unauthorized, errors.Forbidden)
 STORE: Final[Refusals] = (errors.Unavailable,)
 
-# One of each that an operation may raise: its status, key and headers are problem.py's.
-_SAMPLES: Final[tuple[GatewayError, ...]] = (
+_FLOATING: Final = "Floating"  # how the names of LicenseSpring's refusals begin
+# One of each that an operation may raise: status, key and headers are those of its protocol.
+SAMPLES: Final[tuple[GatewayError, ...]] = (
     errors.BadRequest("features[0].count must be an integer", "features[0].count"),
     errors.Unauthorized(),
     errors.Forbidden(f"Role {Role.ADMIN} is required", Role.ADMIN.value),
@@ -193,6 +219,7 @@ _SAMPLES: Final[tuple[GatewayError, ...]] = (
     errors.Unavailable("The store gave no usable answer", "unknown"),
     errors.InvalidPublicKey(),
     errors.UserAuthFailed("ann"),
+    licensespring_problem.FloatingRefused(FloatingCode.LICENSE_NOT_ENOUGH),
 )
 
 
@@ -206,21 +233,35 @@ class Refusal(msgspec.Struct, frozen=True):
     example: Example
 
 
-def refusal_of(error: type[GatewayError]) -> Refusal:
-    """Tell how an error is answered. Raises LookupError for one that has no sample here."""
-    sample = next((each for each in _SAMPLES if type(each) is error), None)
+def refusal_of(error: type[GatewayError], path: str = "") -> Refusal:
+    """Tell how a path answers an error. Raises LookupError for one that has no sample here."""
+    sample = next((each for each in SAMPLES if type(each) is error), None)
     if sample is None:
         raise LookupError(f"{error.__name__} has no sample")
-    status, headers, body = problem.render(sample)
+    floating = licensespring_problem.is_theirs(path)
+    # One component for all of their paths, of which some have one member more.
+    rendered = (
+        licensespring_problem.render(sample, licensespring_problem.V2)
+        if floating
+        else problem.render(sample)
+    )
+    status, headers, body = rendered
     said = " ".join((error.__doc__ or "").split())
     more = tuple(name for name in headers if name != "Content-Type")
-    return _refusal(error.__name__, status, said, body, more)
+    name = error.__name__.removeprefix(_FLOATING)
+    return _refusal(_FLOATING + name if floating else name, status, said, body, more)
 
 
-def internal_error() -> Refusal:
-    """Tell how what nobody foresaw is answered."""
-    status, _, body = problem.render_internal("mD6Xm1gZ0g1cOa3C000000")
+def internal_error(path: str = "") -> Refusal:
+    """Tell how a path answers what nobody foresaw."""
+    request_id = "mD6Xm1gZ0g1cOa3C000000"
     said = "What nobody foresaw: a request id to find in the log."
+    if licensespring_problem.is_theirs(path):
+        status, _, body = licensespring_problem.render_internal(
+            request_id, licensespring_problem.V2
+        )
+        return _refusal(f"{_FLOATING}InternalError", status, said, body, ())
+    status, _, body = problem.render_internal(request_id)
     return _refusal("InternalError", status, said, body, ())
 
 
@@ -234,16 +275,15 @@ def _refusal(
     name: str, status: int, description: str, body: bytes, headers: tuple[str, ...]
 ) -> Refusal:
     value = json.loads(body)
-    word = value["key"].rpartition(".")[2]
-    return Refusal(
-        name,
-        status,
-        description,
-        (REQUEST_ID, *headers),
-        Example(word, f"Key {value['key']}", value),
-    )
+    if "code" in value:
+        example = Example(value["code"], f"Code {value['code']}", value)
+    else:
+        example = Example(value["key"].rpartition(".")[2], f"Key {value['key']}", value)
+    return Refusal(name, status, description, (REQUEST_ID, *headers), example)
 
 
 def refused_content(*refusals: Refusal) -> Content:
-    """Give the body of refusals that share a status."""
-    return json_of(Error, *(each.example for each in refusals))
+    """Give the body of refusals that share a status, and so a protocol."""
+    examples = {each.example.name: each.example for each in refusals}
+    floating = all(each.name.startswith(_FLOATING) for each in refusals)
+    return json_of(FloatingError if floating else Error, *examples.values())

@@ -32,7 +32,7 @@ class Types:
         for operation in table:
             named += [each.type for each in operation.parameters]
             given = [content for each in operation.given for content in each.content]
-            refused = refused_content(internal_error())
+            refused = refused_content(internal_error(operation.path))
             for content in (*operation.content, *given, refused):
                 named += _types_of(content.type)
         types = list(dict.fromkeys(named))

@@ -20,6 +20,8 @@ from gateway.core.catalogue import CatalogueIndex
 from gateway.core.errors import BadRequest, IdempotencyMismatch, Unavailable
 from gateway.core.fingerprint import dedupe_id, fingerprint, visible_ascii
 from gateway.core.keys import PrivateKey
+from gateway.core.meters import Meters
+from gateway.core.metrics import Outcome as Came
 from gateway.core.model import AccessRequest, Want
 from gateway.core.tokens import sign_answer
 from gateway.core.versions import ANY_VERSION
@@ -31,6 +33,8 @@ from gateway.protocols.cmapi_request import (
     normalise_preview,
 )
 from gateway.service.credentials import Caller, Credentials
+from gateway.service.noted import Noted, outcome_of
+from gateway.service.rates import KeyRates
 from gateway.store.calls import Job
 from gateway.store.lanes import Lane
 
@@ -89,15 +93,21 @@ class Access:
     forwarder_retention_ms: int = 30 * 86_400_000
     resend_ms: int = 4_000  # an outcome is remembered at least as long as the lane may send again
     explain_ms: int = 0  # how long why it came to an outcome is kept; 0: not at all
+    rates: KeyRates = field(default_factory=KeyRates)
+    meters: Meters = field(default_factory=Meters)
 
-    async def serve(self, posted: Posted, request_id: str) -> Answer:
+    async def serve(self, posted: Posted, request_id: str, noted: Noted | None = None) -> Answer:
         """Answer one posted request. `request_id` is ours: 22 characters of base64url, unique.
+        In `noted` goes whose it is, once that is verified, and what it came to.
 
-        Raises what SEMANTICS 10 names, in its order: credential, role, body, idempotency, store.
-        A retry of the same request under the same id is always safe.
+        Raises what SEMANTICS 10 names, in its order: credential, role, body, idempotency, store;
+        TooFast behind the role. A retry of the same request under the same id is always safe.
         """
+        noted = noted or Noted()
+        caller = await self._authenticated(posted)
+        noted.instance, noted.kid = caller.index.catalogue.id, caller.kid
+        self.rates.spend(caller.index.catalogue.id, caller.kid)
         for _ in range(CATALOGUE_TRIES_MAX):
-            caller = await self._authenticated(posted)
             request = _read(posted, caller)
             if posted.kind is Kind.PREVIEW:
                 job = _preview_job(caller.index, request)
@@ -107,11 +117,14 @@ class Access:
                 job = self.job(caller, request, idempotency_id, request_id)
             reply = await self.lane.submit(job)
             if reply.verdict is not Verdict.STALE:
-                return self._answer(
+                answer = self._answer(
                     posted.kind, caller.index, request, reply, idempotency_id, request_id
                 )
+                noted.outcome = self.count(request, reply, replayed=answer.replayed)
+                return answer
             # Read again and judge the credential again: its key may have been revoked.
             await self.credentials.catalogues.read(caller.index.catalogue.id)
+            caller = await self._authenticated(posted)
         raise Unavailable("The catalogue changes too fast to follow", "not_applied")
 
     async def _authenticated(self, posted: Posted) -> Caller:
@@ -147,6 +160,17 @@ class Access:
             flags,
             explain_ms=self.explain_ms,
         )
+
+    def count(self, request: AccessRequest, reply: Reply, *, replayed: bool) -> Came:
+        """Name what an answered request came to; what was denied now is counted."""
+        if replayed:
+            return Came.REPLAYED
+        outcome = reply.outcome
+        if outcome is None:
+            return Came.PREVIEW
+        if outcome.shortfalls:
+            self.meters.denied(outcome.shortfalls)
+        return outcome_of(request, outcome.shortfalls)
 
     def _answer(
         self,

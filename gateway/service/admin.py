@@ -18,7 +18,7 @@ import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import structlog
@@ -49,6 +49,14 @@ HASHES_MAX: Final = 2  # passwords looked at at once, 32 MiB each
 WAITING_MAX: Final = 32  # log-ins under way in this process; more would wait for over a second
 
 _log = structlog.get_logger("gateway.admin")
+
+
+class Verify(Protocol):
+    """Reads one kind of token; see gateway.core.sessions.verify_session."""
+
+    def __call__(
+        self, key: SessionKey, text: str | bytes, *, instance: str, now_s: float
+    ) -> Session | None: ...
 
 
 class Who(msgspec.Struct, frozen=True):
@@ -108,7 +116,15 @@ class Admin:
     hashing: Hashing = field(default_factory=Hashing)
 
     async def authorize(self, named: str, user: str, password: str, address: str) -> Issued:
-        """Begin a session of `user` at the instance named in the path.
+        """Begin a session of `user` at the instance named in the path, and give its token.
+
+        Raises what `login` raises.
+        """
+        session = await self.login(named, user, password, address)
+        return Issued(issue_session(self.key, session), session.expires_s)
+
+    async def login(self, named: str, user: str, password: str, address: str) -> Session:
+        """Begin a session of `user` at the instance named in the path; its token is not made yet.
 
         Raises UserAuthFailed, the same whatever was wrong; TooManyRequests when too many attempts
         of that name or address failed lately or are under way, also for the right password;
@@ -133,28 +149,37 @@ class Admin:
             await self.logins.failed(attempt)
             raise UserAuthFailed(user)
         await self.logins.succeeded(attempt)
-        issued_s = max(math.floor(asked_s), found.since_s)
-        session = Session(
-            user=user,
+        _log.info("login", instance=instance, user=user, address=address)
+        return self.session(instance, found, asked_s)
+
+    def session(self, instance: str, user: User, asked_s: float) -> Session:
+        """Give the session that begins for a user that was asked for at `asked_s`."""
+        issued_s = max(math.floor(asked_s), user.since_s)
+        return Session(
+            user=user.name,
             instance=instance,
-            roles=frozenset(found.roles),
+            roles=frozenset(user.roles),
             issued_s=issued_s,
             expires_s=issued_s + self.session_s,
             xsrf=str(uuid.uuid4()),
         )
-        _log.info("login", instance=instance, user=user, address=address)
-        return Issued(issue_session(self.key, session), session.expires_s)
 
-    async def admin(self, named: str, authorization: str | None, *roles: Role) -> Who:
+    async def admin(
+        self,
+        named: str,
+        authorization: str | None,
+        *roles: Role,
+        verify: Verify = verify_session,
+    ) -> Who:
         """Know the administrator whose token came in the `Authorization` header, for an endpoint
-        that asks for one of `roles`.
+        that asks for one of `roles`, or with none for any user. `verify` reads the kind of token.
 
         The catalogue in force is asked each time, so that who was removed, lost a role or got
         another password is refused at once. Raises Unauthorized, the same for everything that does
         not verify for this instance; Forbidden, naming the first of `roles`; Unavailable.
         """
         _, index = await self._resolved(named)
-        session = verify_session(
+        session = verify(
             self.key,
             bearer(authorization),
             instance="" if index is None else index.catalogue.id,
@@ -208,6 +233,6 @@ def _held(session: Session, user: User | None, asked: tuple[Role, ...]) -> froze
     if user is None or session.issued_s < user.since_s:
         raise Unauthorized
     held = session.roles.intersection(user.roles)
-    if held.isdisjoint(asked):
+    if asked and held.isdisjoint(asked):
         raise Forbidden(f"Role {asked[0]} is required", asked[0])
     return held

@@ -8,6 +8,7 @@ that was ever acked = the sum of its days. Source: SEMANTICS 11, DESIGN 5, RELIA
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.core.catalogue import CatalogueIndex, PeriodRule, period_rule
 from gateway.core.errors import InvalidInput, Unavailable
 from gateway.core.model import Line, Model
 from gateway.store.catalogues import Catalogues
+from gateway.store.damages import describe, is_damage
 from gateway.store.ledgers import Ledger, read_deep, read_ledger
 
 CATALOGUE_TRIES_MAX: Final = 5
@@ -49,24 +51,34 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Books(msgspec.Struct, frozen=True):
-    """The entries of one instance, and a sentence for each sum that does not agree."""
+    """The entries of one instance, and a sentence for each sum that does not agree.
+
+    `unreadable` says why there are no entries: something of it is not what was written.
+    """
 
     id: str
     lines: list[Entry]
     differences: list[str]
+    unreadable: str | msgspec.UnsetType = msgspec.UNSET
 
 
-async def audit(catalogues: Catalogues, instance: str, *, deep: bool) -> Books:
+async def audit(
+    catalogues: Catalogues, instance: str, *, deep: bool, beside: bool = False
+) -> Books:
     """Read and judge the books of an instance at one moment; may be asked at any time, under load.
 
-    `deep` also adds up the rows that the sums stand for. Raises InvalidInput for an instance that
+    `deep` also adds up the rows that the sums stand for; `beside` judges in a thread, for who
+    serves requests meanwhile. Raises InvalidInput for an instance that
     does not exist, Unavailable when its catalogue changes faster than it can be read.
     """
     keys = catalogues.keys(instance)
     for _ in range(CATALOGUE_TRIES_MAX):
         index = await catalogues.read(instance)
         if index is None:
-            raise InvalidInput(f"There is no instance {instance[:64]!r}; name one that was applied")
+            raise InvalidInput(
+                f"There is no instance {instance[:64]!r}, or a restore of it was cut off; name one"
+                " that was applied"
+            )
         catalogue = index.catalogue
         names = [upstream.name for upstream in catalogue.upstreams]
         if deep:
@@ -75,8 +87,19 @@ async def audit(catalogues: Catalogues, instance: str, *, deep: bool) -> Books:
             ledger = await read_ledger(catalogues.client, keys, names)
         # An upstream attached between the two reads would have no baseline in one of them.
         if ledger.version == catalogue.version:
-            return judge(index, ledger)
+            return await asyncio.to_thread(judge, index, ledger) if beside else judge(index, ledger)
     raise Unavailable("The catalogue changes too fast to follow", "not_applied")
+
+
+async def audit_any(catalogues: Catalogues, instance: str, *, deep: bool) -> Books:
+    """Do as `audit`, and tell of an instance that cannot be read instead of raising."""
+    try:
+        return await audit(catalogues, instance, deep=deep)
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        why = f"{instance} cannot be read: {describe(error)}"
+        return Books(instance, [], [why], unreadable=why)
 
 
 def judge(index: CatalogueIndex, ledger: Ledger) -> Books:

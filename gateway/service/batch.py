@@ -20,6 +20,7 @@ import msgspec
 
 from gateway.core.calls import Reply, Verdict
 from gateway.core.errors import GatewayError, Unavailable
+from gateway.core.metrics import Outcome, Protocol
 from gateway.core.model import AccessRequest
 from gateway.protocols.cmapi_batch import (
     LineReader,
@@ -31,6 +32,7 @@ from gateway.protocols.cmapi_batch import (
 )
 from gateway.service.access import CATALOGUE_TRIES_MAX, Access, plain_answer
 from gateway.service.credentials import Caller
+from gateway.service.noted import Noted, outcome_of_error
 from gateway.store.calls import Job
 from gateway.store.lanes import CONTEXT_WORK, WORK_MAX
 
@@ -80,16 +82,21 @@ class Batch:
     # read. In turns of a slice each, all would be ready late, and at the same time.
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def serve(self, posted: PostedBatch) -> Answers:
-        """Answer one posted batch.
+    async def serve(self, posted: PostedBatch, noted: Noted | None = None) -> Answers:
+        """Answer one posted batch, and count each line by what it came to.
 
-        Raises what SEMANTICS 10 names, in its order, for the whole; nothing is applied then. It is
-        always safe to send the batch again, or any of its lines in another one or alone. One that
-        was not finished gets further each time: lines that were applied are only looked up.
+        Raises what SEMANTICS 10 names, in its order, for the whole, and TooFast behind the role,
+        where a line costs what a request costs; nothing is applied then. It is always safe to send
+        the batch again, or any of its lines in another one or alone. One that was not finished gets
+        further each time: lines that were applied are only looked up.
         """
         until_s = self.clock_s() + BATCH_S_MAX
+        noted = noted or Noted()
         caller = await self._authenticated(posted)
-        work = _Work(self.access, _texts(posted, caller), LineReader(self.line_bytes_max))
+        noted.instance, noted.kid = caller.index.catalogue.id, caller.kid
+        texts = _texts(posted, caller)
+        self.access.rates.spend(caller.index.catalogue.id, caller.kid, max(1, len(texts)))
+        work = _Work(self.access, texts, LineReader(self.line_bytes_max))
         try:
             async with self._turn:
                 await work.read()
@@ -113,6 +120,7 @@ class Batch:
             if not work.begun:
                 raise
             work.give_up(error)
+        noted.lines = len(texts)
         return work.answered()
 
     async def _authenticated(self, posted: PostedBatch) -> Caller:
@@ -133,6 +141,7 @@ class _Work:
         self.waiting: list[_Waiting] = []  # in the order of the batch
         self._texts, self._reader = texts, reader
         self._answers: list[bytes] = []
+        self._came: list[Outcome] = []  # what each answered line came to
         self._unavailable: list[Unavailable] = []
 
     async def read(self) -> None:
@@ -189,7 +198,8 @@ class _Work:
                     stale.append(line)
                     continue
                 place, request = line
-                self._answers[place] = _answer(caller, request, reply)
+                self._answers[place], replayed = _answer(caller, request, reply)
+                self._came.append(self.access.count(request, reply, replayed=replayed))
             except GatewayError as error:
                 unanswered = unanswered or isinstance(error, Unavailable)
                 self._refuse(line, error)
@@ -206,13 +216,16 @@ class _Work:
         self.waiting = []
 
     def answered(self) -> Answers:
-        """Give the answers; no line waits any more."""
+        """Give the answers, and count them; no line waits any more."""
+        for outcome in self._came:
+            self.access.meters.answered(Protocol.CMAPI_BATCH, outcome)
         return Answers(b"".join(self._answers), self._unavailable)
 
     def _read(self, text: bytes) -> None:
         read = self._reader.read(text)
         if isinstance(read, Refused):
             self._answers.append(encode_refusal(read.correlation_id, read.error))
+            self._came.append(outcome_of_error(read.error))
         else:
             self.waiting.append((len(self._answers), read))
             self._answers.append(b"")
@@ -220,6 +233,7 @@ class _Work:
     def _refuse(self, line: _Waiting, error: GatewayError) -> None:
         place, request = line
         self._answers[place] = encode_refusal(request.correlation_id, error)
+        self._came.append(outcome_of_error(error))
         if isinstance(error, Unavailable):
             self._unavailable.append(error)
 
@@ -230,10 +244,11 @@ def _texts(posted: PostedBatch, caller: Caller) -> list[bytes]:
     return split_requests(caller.claims.get("requests"))
 
 
-def _answer(caller: Caller, request: AccessRequest, reply: Reply) -> bytes:
+def _answer(caller: Caller, request: AccessRequest, reply: Reply) -> tuple[bytes, bool]:
+    """Give the answer to a line, and whether it is that of an earlier one."""
     body, _ = plain_answer(caller.index, request, reply)
     replayed = reply.verdict is Verdict.REPLAYED
-    return encode_answer(request.correlation_id, body, replayed=replayed)
+    return encode_answer(request.correlation_id, body, replayed=replayed), replayed
 
 
 async def _in_slices(items: Iterable[T]) -> AsyncIterator[T]:

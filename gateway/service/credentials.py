@@ -43,6 +43,7 @@ class Caller(msgspec.Struct, frozen=True):
     forwarder: bool
     claims: dict[str, Any] | None = None  # of a signed payload; None: the body is the request
     jti: str | None = None
+    kid: str = ""  # of the key that signed the credential
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class Credentials:
                 return None
             if not token.capable:
                 raise Forbidden(f"Role {ROLE_CAPABILITY} is required", ROLE_CAPABILITY)
-            return Caller(index, token.forwarder)
+            return Caller(index, token.forwarder, kid=token.kid)
 
         return await self._judged(instance, judge)
 
@@ -90,7 +91,7 @@ class Credentials:
             )
             if payload is None or index is None:
                 return None
-            return Caller(index, payload.forwarder, payload.claims, payload.jti)
+            return Caller(index, payload.forwarder, payload.claims, payload.jti, payload.kid)
 
         return await self._judged(instance, judge)
 

@@ -84,6 +84,9 @@ _LOOK_FOR: Final[Mapping[str, str]] = {
     " runs it, for an access request with the idempotency key {id}",
     "cloudevents": "A collector of events does not tell which ones it has. Look there for events"
     " with source /instances/{instance} and ids {id}/0 to {id}/{last}",
+    "licensespring": "What is said above of the cloud's total is what it had before and, at last,"
+    " after it; no call can arrive any more that was sent then. Look in the licence's activity log"
+    " there for what was added between the two",
     SPOOL: "Nothing but a receipt tells what became of a file. Look, where it was carried to, for"
     " the file with {id} in its name",
 }

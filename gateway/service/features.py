@@ -187,7 +187,9 @@ class _View:
         raise NotFound("There is no feature of this id", number[:64])
 
     def used(self, line: Line) -> int:
-        return self._standing.used(line.id, self._periods[period_rule(line)])
+        """Give what is not available of a line: what other servers consumed of it is used too."""
+        period = self._periods[period_rule(line)]
+        return self._standing.used(line.id, period) + self._standing.elsewhere(line.id, period)
 
     def feature(self, line: Line) -> Feature:
         return feature_of(line, self.index.catalogue, self.used(line), self._standing.since_ms)

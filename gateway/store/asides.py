@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway.core.decisions import Aside, Blocked, Decision, Fate, units_of
 from gateway.core.ports import Mark, Standing
 from gateway.core.usage import Row
-from gateway.store.durable import Durable, answered
+from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
 from gateway.store.ledgers import read_ledger
-from gateway.store.rows import decode_rows, mark_of, portions, row_of, scan, spelt
-from gateway.store.scripts import Scripts
+from gateway.store.parts import Part
+from gateway.store.rows import decode_rows, mark_of, portions, row_of, spelt
+from gateway.store.walks import scan
 
 DECISIONS_MAX: Final = 10_000  # of one instance, read at once; the newest
 
@@ -41,18 +41,8 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True)
-class Asides:
+class Asides(Part):
     """What was taken out of the lanes of a store's instances."""
-
-    client: Redis
-    scripts: Scripts
-    partitions: int
-    fsync: bool = False
-
-    @property
-    def durable(self) -> Durable:
-        """The way to run what writes."""
-        return Durable(self.client, self.fsync)
 
     async def occupied(self, places: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Keep of instances and upstreams those where something is set aside or blocked."""
@@ -72,7 +62,7 @@ class Asides:
         outbox = (keys.open, keys.sealed, keys.blocked, keys.aside)
         if not await answered(self.client.exists(*(key(upstream) for key in outbox))):
             return None
-        ledger = await answered(read_ledger(self.client, keys))
+        ledger = await read_ledger(self.client, keys)
         units: dict[str, dict[str, int]] = {}
         for line, name in ledger.upstreams:
             sums = ledger.upstream(line, name)

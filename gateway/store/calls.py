@@ -1,7 +1,7 @@
 """One call of apply.lua: jobs in, bytes out; bytes in, replies out. No connection, no clock.
 
 Decided here: how jobs share contexts, tables and keys of a call, and how its reply is read.
-Not decided here: which jobs go together (lanes.py) and what they mean (apply.lua).
+Not decided here: which jobs go together (groups.py) and what they mean (apply.lua).
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ class Job(msgspec.Struct):
     sweep_only: bool = False
     explain_ms: int = 0  # how long why it came to this is kept; 0: not at all
     decision: tuple[str, ...] = ()  # names and values for the record of decisions
+    catalogue: bytes = b""  # as of an ask: the next version, packed; `index` is still the present
 
     @property
     def work(self) -> int:
         """The work it is for the script, in candidate lines."""
         work = 1
         for table, units in self.wants:
-            work += table.rows * len(units)
+            work += table.rows * (len(units) or 1)
         return work
 
 
@@ -95,7 +96,7 @@ def encode_call(jobs: list[tuple[Job, Frame]]) -> tuple[list[str], bytes]:
             keys.append(frame.instance_keys.outcome(job.dedupe_id))
             key = len(keys)
         ask = (context, key, job.ttl_ms, job.fingerprint, job.echo, job.host, job.flags, wants)
-        if job.explain_ms or job.decision:
+        if job.explain_ms or job.decision or job.catalogue:
             asks.append((*ask, _more(job, frame.instance_keys, keys)))
         else:
             asks.append(ask)
@@ -111,7 +112,13 @@ def _more(job: Job, instance_keys: InstanceKeys, keys: list[str]) -> tuple[Any, 
     if job.decision:
         keys.append(instance_keys.record)
         record = len(keys)
-    return explained, job.explain_ms, record, job.decision, versions_of(job) if explained else ()
+    versions = versions_of(job) if explained else ()
+    return explained, job.explain_ms, record, job.decision, versions, _text(job.catalogue)
+
+
+def _text(blob: bytes) -> msgspec.Raw:
+    """Pack bytes as a text of any length and content: the store's msgpack knows no other kind."""
+    return msgspec.Raw(b"\xdb" + len(blob).to_bytes(4, "big") + blob)
 
 
 def versions_of(job: Job) -> list[list[str]]:

@@ -16,16 +16,19 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.decisions import Decision
 from gateway.core.errors import GatewayError, Unavailable
 from gateway.core.model import Catalogue, Line
+from gateway.store.durability import NO_WAIT, Wait
 from gateway.store.durable import Durable, answered
-from gateway.store.keys import META, InstanceKeys, PartitionKeys
+from gateway.store.elsewhere import forget_elsewhere
+from gateway.store.keys import META, InstanceKeys
+from gateway.store.partitions import names_by_partition
 from gateway.store.scripts import Scripts
+from gateway.store.topology import Client, Topology
 
 CACHED_MAX: Final = 20_000  # catalogues kept; the least lately used goes first
 ABSENT_MAX: Final = 10_000  # instances known not to exist; they never push out one that does
@@ -46,15 +49,20 @@ class Catalogues:
     rechecks.
     """
 
-    client: Redis
+    topology: Topology
     scripts: Scripts
     partitions: int
-    fsync: bool = False  # a catalogue that was written has reached the disk
+    wait: Wait = NO_WAIT  # for a catalogue that was written
     _cache: OrderedDict[str, CatalogueIndex] = field(default_factory=OrderedDict)
     _absent: OrderedDict[str, None] = field(default_factory=OrderedDict)
     _reading: dict[str, asyncio.Task[CatalogueIndex | None]] = field(default_factory=dict)
     _cutting: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _default: str | None = None
+
+    @property
+    def client(self) -> Client:
+        """What takes ordinary commands."""
+        return self.topology.client
 
     def keys(self, instance: str) -> InstanceKeys:
         """Give the keys of an instance."""
@@ -78,8 +86,13 @@ class Catalogues:
         reading = self._reading.get(instance)
         if reading is None:
             reading = self._reading[instance] = asyncio.create_task(self._read(instance))
-            reading.add_done_callback(lambda _: self._reading.pop(instance, None))
+            reading.add_done_callback(lambda ended: self._has_read(instance, ended))
         return await asyncio.shield(reading)
+
+    def _has_read(self, instance: str, ended: asyncio.Task[CatalogueIndex | None]) -> None:
+        self._reading.pop(instance, None)
+        if not ended.cancelled():
+            ended.exception()  # all who waited may have gone: then it is nobody's
 
     async def _read(self, instance: str) -> CatalogueIndex | None:
         found = await _answered(
@@ -155,7 +168,8 @@ class Catalogues:
         now = {upstream.name for upstream in catalogue.upstreams}
         of_upstream = (keys.open, keys.sealed, keys.blocked, keys.aside, keys.refused)
         outboxes = [key(name) for name in sorted(was - now) for key in of_upstream]
-        reply = await Durable(self.client, self.fsync).write(
+        durable = Durable(self.topology, self.wait)
+        reply = await durable.write(
             self.scripts.catalogue,
             [keys.cat, keys.ledger, keys.instances, keys.record, *outboxes],
             [
@@ -177,14 +191,20 @@ class Catalogues:
             )
         if reply < 0:
             raise _overtaken(catalogue.id, -reply - 1)
-        if catalogue.default and not old.default:
-            # Only who becomes the default one says so: another may have become it since.
-            await answered(self.client.hset(META, "default", catalogue.id))
-        await self.finish_cut(catalogue.id)
-        written = msgspec.structs.replace(catalogue, version=int(reply))
         self._cache.pop(catalogue.id, None)
         self._absent.pop(catalogue.id, None)
-        return written
+        try:
+            for name in sorted(was - now):  # what it last said, and when it is asked
+                await durable.run("DEL", keys.sync(name))
+                sold = {line.id for line in old.lines if line.pulled == name}
+                await forget_elsewhere(durable, self.client, keys, sold)
+            if catalogue.default and not old.default:
+                # Only who becomes the default one says so: another may have become it since.
+                await durable.run("HSET", META, "default", catalogue.id)
+            await self.finish_cut(catalogue.id)
+        except Unavailable as error:  # of what comes after; the catalogue itself is in force
+            raise Unavailable(error.message, "unknown", error.retry_after_s) from error
+        return msgspec.structs.replace(catalogue, version=int(reply))
 
     async def finish_cut(self, instance: str) -> None:
         """Walk over all holds of an instance until the lines that expire earlier are cut.
@@ -192,13 +212,13 @@ class Catalogues:
         A walk that was broken off is made again by whoever reads the catalogue next.
         """
         keys = self.keys(instance)
-        cursor, version = b"0", b""
+        cursor, walk = b"0", b""
         for _ in range(CUT_STEPS_MAX):
-            cursor, version = await answered(
+            cursor, walk = await answered(
                 self.scripts.cut.run(
                     self.client,
                     [keys.cat, keys.holds, keys.lapse, keys.due],
-                    [instance, cursor, version],
+                    [instance, cursor, walk],
                 )
             )
             if cursor == b"0":
@@ -209,11 +229,11 @@ class Catalogues:
             await self.finish_cut(instance)
 
     async def instances(self) -> list[str]:
-        """List all instances of the store, sorted."""
-        pipeline = self.client.pipeline(transaction=False)
-        for partition in range(self.partitions):
-            pipeline.smembers(PartitionKeys(partition).instances)
-        return sorted(name.decode() for names in await pipeline.execute() for name in names)
+        """List all instances of the store, sorted. Raises Unavailable."""
+        told = await names_by_partition(
+            self.topology, self.partitions, lambda ask, keys: ask.smembers(keys.instances)
+        )
+        return sorted(name for names in told.values() for name in names)
 
 
 def _overtaken(instance: str, version: int) -> CatalogueConflict:

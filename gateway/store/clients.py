@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway.core.errors import Unavailable
 from gateway.core.model import Held
 from gateway.core.numbers import client_number
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
+from gateway.store.topology import Client
+from gateway.store.walks import members
 
 PART_HOSTS: Final = 1_000  # asked for at once: about a millisecond of the store's time
 PARTS_MAX: Final = 100_000  # of one walk
@@ -42,7 +43,7 @@ class Asked(msgspec.Struct, frozen=True, order=True):
 class Hosts:
     """Reads what the store knows of hosts. What is read is as of the moment of each part."""
 
-    client: Redis
+    client: Client
     partitions: int
 
     async def page(
@@ -84,17 +85,12 @@ class Hosts:
     async def numbered(self, instance: str, number: int) -> list[Asked]:
         """Find the hosts of a number: none, one, or by rare chance two. Raises Unavailable."""
         key = self._keys(instance).seen
-        found: dict[str, Asked] = {}  # by host: a scan may tell one again
-        cursor = 0
-        for _ in range(PARTS_MAX):
-            part: Any = self.client.zscan(key, cursor, count=PART_HOSTS)
-            cursor, entries = await answered(part)
+        found: dict[str, Asked] = {}  # by host: a walk may tell one again
+        async for entries in members(self.client, key, count=PART_HOSTS):
             for asked in map(_asked, entries):
                 if asked.number == number:
                     found[asked.host] = asked
-            if cursor == 0:
-                return sorted(found.values())
-        raise _too_many()
+        return sorted(found.values())
 
     async def _walk(self, instance: str, from_ms: int) -> AsyncIterator[Asked]:
         """Tell all hosts from the first of a moment on, in order.

@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway.core.calls import Why
 from gateway.core.fingerprint import dedupe_id
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
+from gateway.store.topology import Client
 
 _decode: Final = msgspec.msgpack.Decoder(Why).decode
 
 
-async def read_why(client: Redis, keys: InstanceKeys, request_id: str) -> Why | None:
+async def read_why(client: Client, keys: InstanceKeys, request_id: str) -> Why | None:
     """Read why the request of this id came to what it came to; None: nothing is kept of it.
 
     `request_id` is an idempotency id, or the gateway's own id of a request that had none. Raises

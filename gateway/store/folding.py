@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
-from gateway.store.rows import steps
 from gateway.store.scripts import Scripts
+from gateway.store.topology import Client
+from gateway.store.walks import steps
 
 FOLD_FIELDS_MAX: Final = 1_000  # in one call, and those of one line more
 FOLD_LINES_MAX: Final = 500  # in one visit; with 31 days of all kinds some 200,000 fields
@@ -43,7 +43,7 @@ class Moved:
 class Folds:
     """What an instance has in days and in months. All raise Unavailable; a retry is safe."""
 
-    client: Redis
+    client: Client
     scripts: Scripts
     keys: InstanceKeys
 

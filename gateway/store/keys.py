@@ -9,18 +9,25 @@ Nothing but this file spells a key. Source: DESIGN 4.
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 from zlib import crc32
 
 from gateway.core.base64url import b64url_encode
 
 LAYOUT_VERSION: Final = 1
+PULSE_MS: Final = 1  # it need only be written
 PARTITIONS_DEFAULT: Final = 256
 PARTITIONS_MAX: Final = 999
 
 # HASH: layout, partitions, default (instance id behind `~`), signing_key, session_key. Kept for
 # ever.
 META: Final = "gw:meta"
+
+STAGED: Final = "r"  # the room of what a restore brings, until it is swapped in; else the room is i
+KNOWN_IDS: Final = "gw:{p*}:[de]:*"  # all idempotency ids, as a pattern
+
+_KNOWN_ID: Final = re.compile(r"gw:\{p(\d{3})\}:([de]):(.+)")
 
 
 def partition_of(instance: str, partitions: int) -> int:
@@ -55,21 +62,28 @@ class InstanceKeys:
         "used",
     )
 
-    def __init__(self, instance: str, partitions: int) -> None:
+    def __init__(self, instance: str, partitions: int, room: str = "i") -> None:
         self.instance = instance
         self.partition = partition_of(instance, partitions)
         self.tag = tag(self.partition)
-        self.prefix = prefix = f"gw:{self.tag}:i:{instance}:"
-        self.cat = prefix + "cat"  # HASH version, blob, cut (expiries still to be cut into holds)
-        self.used = prefix + "used"  # HASH <line>|<period> -> units
-        self.holds = prefix + "holds"  # HASH host -> packed {line, count, lapse, model}…
+        self.prefix = prefix = f"gw:{self.tag}:{room}:{instance}:"
+        # HASH version, blob, cut (expiries still to be cut into holds); while it is being restored
+        # no blob, but closed_blob and closed_version
+        self.cat = prefix + "cat"
+        # HASH <line>|<period> -> units; elsewhere|<line>|<period> -> units that another server took
+        self.used = prefix + "used"
+        # HASH host -> packed {line, count, lapse, model, since, borrowed}…; the last may be absent,
+        # and both are in what was last written by an earlier release
+        self.holds = prefix + "holds"
         # ZSET by moment: a host by its next lapse; u|<line>|<host> when its undo is forgotten;
-        # p|<line>|<period> when a past period's used is.
+        # p|<line>|<period> when a past period's used and elsewhere are.
         self.lapse = prefix + "lapse"
         self.seen = prefix + "seen"  # ZSET host by last request
         self.undo = prefix + "undo"  # HASH <line>|<host> -> packed consumptions, oldest first
         # HASH seq, last_ms, since_ms, folds (calls that folded days), folded (the last month that
-        # they folded to, yyyymm); acked|<line>, days|<line>;
+        # they folded to, yyyymm), epoch (of the last restore), epoch_seq|<epoch>, epoch_cat|<epoch>
+        # (how far an earlier one went), epoch_gone (1: a restore forgot units that had gone);
+        # acked|<line>, days|<line>;
         # base, open, sealed, forwarded, parked, dead|<line>|<upstream>
         self.ledger = prefix + "ledger"
         self.record = prefix + "record"  # STREAM of people's decisions
@@ -110,8 +124,18 @@ class InstanceKeys:
         """HASH <id>|facts, <id>|rows, <id>|body: batches taken out of the lane for a decision."""
         return f"{self.prefix}aside:{upstream}"
 
+    def sync(self, upstream: str) -> str:
+        """HASH <line> -> what this upstream last said of it, as JSON; |enabled, |hours, |minutes,
+        |asked, |answered, |begun_ms: when it is asked (syncs.py)."""
+        return f"{self.prefix}sync:{upstream}"
+
+    def part(self, name: str) -> str:
+        """Give the key of a part of the instance by its name, such as `holds` or `open:parent`."""
+        return self.prefix + name
+
     def outcome(self, dedupe_id: str) -> str:
-        """STRING with PX: what became of an idempotency id."""
+        """STRING with PX: fingerprint, outcome, echo and catalogue version of an idempotency id;
+        seq and instance, which an earlier release did not write."""
         return f"gw:{self.tag}:d:{dedupe_id}"
 
     def explained(self, dedupe_id: str) -> str:
@@ -150,6 +174,24 @@ def logins_under_way(logins: str) -> str:
     those that failed.
     """
     return f"{logins}:u"
+
+
+def read_known_id(key: str) -> tuple[int, str, str]:
+    """Give the partition, the kind (`d` or `e`) and the name of an idempotency id's key."""
+    found = _KNOWN_ID.fullmatch(key)
+    assert found is not None, key  # noqa: S101  keys that match KNOWN_IDS are ours
+    return int(found[1]), found[2], found[3]
+
+
+def nothing(partition: int) -> str:
+    """Give a key that never exists: who is asked for it tells whether the slot is on its way."""
+    return f"gw:{tag(partition)}:nothing"
+
+
+def pulse(key: str) -> str:
+    """STRING with PX, of PULSE_MS, in the slot of a key: a write for a wait to wait for."""
+    tagged = re.search(r"\{(.+?)\}", key)
+    return f"gw:{{{tagged[1] if tagged else key}}}:pulse"
 
 
 def _digest(name: str) -> str:

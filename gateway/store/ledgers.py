@@ -17,16 +17,18 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import WatchError
 
 from gateway.core.errors import Unavailable
-from gateway.core.periods import day_number, local_day, zone
+from gateway.core.periods import months_between
 from gateway.core.ports import Standing
 from gateway.core.usage import Row, Scope, units_by_scope
+from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
-from gateway.store.rows import mark_of, row_of, steps
+from gateway.store.rows import mark_of, row_of
+from gateway.store.topology import Client
+from gateway.store.walks import watched_steps
 
 # Batches are set aside, or decided about, now and then; days of past months are folded, and change
 # by lapses that are swept late.
@@ -103,12 +105,15 @@ _Label = tuple[str, str]  # which part of an instance is read, of which upstream
 _Replies = Mapping[_Label, Any]
 
 
-async def read_ledger(client: Redis, keys: InstanceKeys, upstreams: Sequence[str] = ()) -> Ledger:
+async def read_ledger(client: Client, keys: InstanceKeys, upstreams: Sequence[str] = ()) -> Ledger:
     """Read an instance's ledger in one transaction; one that does not exist is all zeros.
 
-    What is carried is told of these `upstreams`. Raises what the client raises; a retry is always
-    safe.
+    What is carried is told of these `upstreams`. Raises Unavailable; a retry is always safe.
     """
+    return await answered(_read(client, keys, upstreams))
+
+
+async def _read(client: Client, keys: InstanceKeys, upstreams: Sequence[str]) -> Ledger:
     looked = await _run(client, {("refused", name): _refused(keys, name) for name in upstreams})
     # Few upstreams carry anything, and only of those the open rows are looked at.
     carrying = [name for name in upstreams if _carried_scopes(looked["refused", name])]
@@ -117,16 +122,22 @@ async def read_ledger(client: Redis, keys: InstanceKeys, upstreams: Sequence[str
 
 
 async def read_deep(
-    client: Redis, keys: InstanceKeys, upstreams: Sequence[str], timezone: str
+    client: Client, keys: InstanceKeys, upstreams: Sequence[str], timezone: str
 ) -> Ledger:
     """Read a ledger together with the sums of all rows it stands for, in one transaction.
 
-    `upstreams` are the attached ones, `timezone` is the instance's. Raises as `read_ledger`, and
-    Unavailable when batches are set aside faster than that can be read.
+    `upstreams` are the attached ones, `timezone` is the instance's. Raises Unavailable, also when
+    batches are set aside faster than that can be read; a retry is always safe.
     """
+    return await answered(_read_deep(client, keys, upstreams, timezone))
+
+
+async def _read_deep(
+    client: Client, keys: InstanceKeys, upstreams: Sequence[str], timezone: str
+) -> Ledger:
     first = _ledger(await _run(client, _sums(keys)), [])
     # Two months ahead: the clock may move between the two reads, and an empty month costs nothing.
-    months = _months(first.since_ms or first.now_ms, first.now_ms, timezone)
+    months = months_between(first.since_ms or first.now_ms, first.now_ms, timezone, ahead=2)
     commands: dict[_Label, tuple[str, ...]] = _sums(keys) | _carriage(keys, upstreams)
     for name in upstreams:
         commands["sealed", name] = ("HGETALL", keys.sealed(name))
@@ -159,7 +170,7 @@ async def read_deep(
 
 
 async def _run_after(
-    client: Redis, recorded: Sequence[str], commands: Mapping[_Label, tuple[str, ...]]
+    client: Client, recorded: Sequence[str], commands: Mapping[_Label, tuple[str, ...]]
 ) -> tuple[Counter[str], _Replies]:
     """Add up what is recorded, then run the commands, both as of one moment.
 
@@ -167,17 +178,20 @@ async def _run_after(
     """
     async with client.pipeline(transaction=True) as pipeline:
         await pipeline.watch(*recorded)
-        units = await _units_by_line(client, recorded)
+        units = await _units_by_line(pipeline, recorded)
         pipeline.multi()  # type: ignore[no-untyped-call]
         return units, await _execute(pipeline, commands)
 
 
-async def _units_by_line(client: Redis, recorded: Iterable[str]) -> Counter[str]:
-    """Add up the units of each line in hashes of days or months, page by page."""
+async def _units_by_line(pipeline: Pipeline, recorded: Iterable[str]) -> Counter[str]:
+    """Add up the units of each line in hashes of days or months, page by page.
+
+    Over the connection that watches them: it speaks for one server, and so does the watch.
+    """
     sums: Counter[str] = Counter()
     for key in recorded:
         units: dict[bytes, bytes] = {}  # by field, for one may come twice
-        async for fields in steps(client, key, match="*|u", count=PAST_PAGE_FIELDS):
+        async for fields in watched_steps(pipeline, key, match="*|u", count=PAST_PAGE_FIELDS):
             units |= fields
         for name, value in units.items():
             sums[name.decode().partition("|")[0]] += int(value)
@@ -205,7 +219,7 @@ def _refused(keys: InstanceKeys, upstream: str) -> tuple[str, ...]:
     return "HGETALL", keys.refused(upstream)
 
 
-async def _run(client: Redis, commands: Mapping[_Label, tuple[str, ...]]) -> _Replies:
+async def _run(client: Client, commands: Mapping[_Label, tuple[str, ...]]) -> _Replies:
     return await _execute(client.pipeline(transaction=True), commands)
 
 
@@ -215,7 +229,7 @@ async def _execute(pipeline: Pipeline, commands: Mapping[_Label, tuple[str, ...]
     return dict(zip(commands, await pipeline.execute(), strict=True))
 
 
-async def _aside_fields(client: Redis, keys: InstanceKeys, upstream: str) -> list[str]:
+async def _aside_fields(client: Client, keys: InstanceKeys, upstream: str) -> list[str]:
     names: Any = await client.hkeys(keys.aside(upstream))
     return _without_bodies(names)
 
@@ -301,11 +315,3 @@ def _row_sums(
 
 def _rows(fields: Mapping[bytes, bytes]) -> Iterable[Row]:
     return (row_of(*each) for each in fields.items())
-
-
-def _months(from_ms: int, to_ms: int, timezone: str) -> list[int]:
-    """List the months (yyyymm) from one moment's local day to two after another's."""
-    tz = zone(timezone)
-    first, last = (day_number(local_day(at_ms, tz)) // 100 for at_ms in (from_ms, to_ms))
-    numbers = range(first // 100 * 12 + first % 100 - 1, last // 100 * 12 + last % 100 + 2)
-    return [number // 12 * 100 + number % 12 + 1 for number in numbers]

@@ -13,12 +13,11 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from redis.asyncio import Redis
-
 from gateway.core.errors import TooManyRequests
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys, address_logins, logins_under_way
 from gateway.store.scripts import Scripts
+from gateway.store.topology import Client
 
 PER_USER_MAX: Final = 10
 PER_ADDRESS_MAX: Final = 30
@@ -42,7 +41,7 @@ class Logins:
     fail within `window_ms` of the first, or be under way beside those.
     """
 
-    client: Redis
+    client: Client
     scripts: Scripts
     partitions: int
     per_user_max: int = PER_USER_MAX

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 
-from gateway.core.ports import Mark, Rest, Standing, Step
+from gateway.core.ports import Mark, PartlyUnavailable, Places, Rest, Standing, Step
 from gateway.core.usage import Batch, Row, units_by_scope
-from gateway.store.durable import Durable, answered
+from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys, PartitionKeys
-from gateway.store.rows import decode_rows, mark_of, portions, row_of, scan, spelt, steps
-from gateway.store.scripts import Scripts
+from gateway.store.partitions import Ask, names_by_partition
+from gateway.store.parts import Part
+from gateway.store.rows import decode_rows, mark_of, portions, row_of, spelt
+from gateway.store.walks import scan, steps
 
 DUE_MAX: Final = 100  # instances of a partition told at once; the next look tells more
 ASIDE_MAX: Final = 1_000  # batches kept for a decision, per instance and upstream
@@ -30,40 +31,21 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 @dataclass(frozen=True)
-class RedisOutbox:
-    """The outbox of a store. `fsync`: each step waits for the disk (Strength.fsync_each_call)."""
+class RedisOutbox(Part):
+    """The outbox of a store. `wait` follows each step that must be safe (Strength.wait)."""
 
-    client: Redis
-    scripts: Scripts
-    partitions: int
-    fsync: bool = False
-
-    @property
-    def durable(self) -> Durable:
-        """The way to run what writes."""
-        return Durable(self.client, self.fsync)
-
-    async def dirty(self) -> dict[int, list[str]]:
+    async def dirty(self) -> Places:
         """List the instances that have something to forward, by partition, sorted."""
-        pipeline = self.client.pipeline(transaction=False)
-        for partition in range(self.partitions):
-            pipeline.smembers(PartitionKeys(partition).dirty)
-        return _by_partition(await answered(pipeline.execute()))
+        return await self._names(lambda ask, keys: ask.smembers(keys.dirty))
 
-    async def due(self, now_ms: int) -> dict[int, list[str]]:
+    async def due(self, now_ms: int) -> Places:
         """List the instances where something lapses by `now_ms`, by partition, DUE_MAX of each."""
-        pipeline = self.client.pipeline(transaction=False)
-        for partition in range(self.partitions):
-            due = PartitionKeys(partition).due
-            pipeline.zrangebyscore(due, "-inf", now_ms, start=0, num=DUE_MAX)
-        return _by_partition(await answered(pipeline.execute()))
+        bounds: Any = ("-inf", now_ms, 0, DUE_MAX)
+        return await self._names(lambda ask, keys: ask.zrangebyscore(keys.due, *bounds))
 
-    async def instances(self) -> dict[int, list[str]]:
+    async def instances(self) -> Places:
         """List all instances, by partition, sorted."""
-        pipeline = self.client.pipeline(transaction=False)
-        for partition in range(self.partitions):
-            pipeline.smembers(PartitionKeys(partition).instances)
-        return _by_partition(await answered(pipeline.execute()))
+        return await self._names(lambda ask, keys: ask.smembers(keys.instances))
 
     async def take_lease(self, partition: int, holder: str, ttl_ms: int) -> bool:
         """Take the lease of a partition for a holder; False: somebody else has it."""
@@ -103,7 +85,7 @@ class RedisOutbox:
     async def sealed(self, instance: str, upstream: str) -> Batch | None:
         """Read the batch under way, or None."""
         key = self._keys(instance).sealed(upstream)
-        fields = ["id", "rows", "body", "first_sent_ms", "attempts"]
+        fields = ["id", "rows", "body", "first_sent_ms", "attempts", "before"]
         return _batch(instance, upstream, await answered(self.client.hmget(key, fields)))
 
     async def seal(self, holder: str, batch: Batch, version: int) -> tuple[Step, Batch | None]:
@@ -131,7 +113,8 @@ class RedisOutbox:
         return step, _batch(batch.instance, batch.upstream, fields)
 
     async def begin_attempt(self, holder: str, batch: Batch, horizon_ms: int) -> Step:
-        """Note that attempt `batch.attempts` + 1 begins; only after DONE may a byte be sent.
+        """Note that attempt `batch.attempts` + 1 begins, and what was `before` it; only after DONE
+        may a byte be sent.
 
         IN_DOUBT when an earlier attempt may have been applied and began `horizon_ms` ago or more:
         the upstream would not know the id any more. GONE when another is sealed by now.
@@ -251,8 +234,15 @@ class RedisOutbox:
         return bool(await answered(script))
 
     async def crowded(self, upstream: str, rows: int) -> set[str]:
-        """List the instances with as many open rows for this upstream, or more."""
-        names = [name for names in (await self.dirty()).values() for name in names]
+        """List the instances with as many open rows for this upstream, or more.
+
+        Of a store that answers in parts only, those that it tells of.
+        """
+        try:
+            places = await self.dirty()
+        except PartlyUnavailable as error:
+            places = error.found
+        names = [name for some in places.values() for name in some]
         pipeline = self.client.pipeline(transaction=False)
         for name in names:
             pipeline.hlen(self._keys(name).open(upstream))
@@ -276,6 +266,9 @@ class RedisOutbox:
             open_rows -= sum(len(units) for units in sums.values() if sum(units) < 0)
         return Rest(max(0, open_rows), (sealed or b"").decode())
 
+    async def _names(self, ask: Ask) -> Places:
+        return await names_by_partition(self.topology, self.partitions, ask)
+
     def _keys(self, instance: str) -> InstanceKeys:
         return InstanceKeys(instance, self.partitions)
 
@@ -291,21 +284,13 @@ class RedisOutbox:
         reply = await self.durable.write(
             self.scripts.attempt,
             [keys.lease, keys.sealed(batch.upstream), keys.ledger],
-            [verb, holder, batch.id, number, horizon_ms],
+            [verb, holder, batch.id, number, horizon_ms, batch.before],
         )
         return Step(reply)
 
 
-def _by_partition(replies: list[Any]) -> dict[int, list[str]]:
-    return {
-        partition: sorted(name.decode() for name in names)
-        for partition, names in enumerate(replies)
-        if names
-    }
-
-
 def _batch(instance: str, upstream: str, fields: list[Any]) -> Batch | None:
-    batch_id, rows, body, first_sent_ms, attempts = fields
+    batch_id, rows, body, first_sent_ms, attempts, before = fields
     if batch_id is None:
         return None
     return Batch(
@@ -316,4 +301,5 @@ def _batch(instance: str, upstream: str, fields: list[Any]) -> Batch | None:
         body=body,
         first_sent_ms=int(first_sent_ms) if first_sent_ms else None,
         attempts=int(attempts),
+        before=(before or b"").decode(),
     )

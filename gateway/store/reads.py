@@ -12,26 +12,25 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from heapq import heappush, heapreplace
 from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway.core.errors import Unavailable
-from gateway.core.model import Held
+from gateway.core.model import Holding
 from gateway.core.numbers import served_number
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
+from gateway.store.topology import Client
+from gateway.store.walks import steps
 
 STEP_HOSTS: Final = 250  # asked for in one step of a walk, about 1 ms; a small hash comes whole
-STEPS_MAX: Final = 400_000  # of one walk: a hundred million hosts
 PART_HOSTS: Final = 1_000  # whose last requests are asked for at once
 
-# An entry of `holds` has the line's model after these members.
-_decode_holds: Final = msgspec.msgpack.Decoder(list[Held]).decode
+_decode_holds: Final = msgspec.msgpack.Decoder(list[Holding]).decode
 # first_ms, last_ms, units, label: as store/lua/counters.lua packs a consumption
 _CONSUMED: Final = struct.Struct("<ddd24s")
 
@@ -54,16 +53,21 @@ class Standing:
         """Give the used units of a line in a period."""
         return int(self._used.get(f"{line}|{period}".encode(), 0))
 
+    def elsewhere(self, line: str, period: str) -> int:
+        """Give what other servers consumed of a line in a period: it is not available here."""
+        return int(self._used.get(f"elsewhere|{line}|{period}".encode(), 0))
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
     """What a host, in canonical form, has of a line. `last_ms`: when it last consumed of it, or for
-    what is held the moment of the read.
+    what is held the moment of the read. `holding`: what is held, as it is kept.
     """
 
     host: str
     units: int
     last_ms: int
+    holding: Holding | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Bounds:
     until_s: float
 
 
-async def read_standing(client: Redis, keys: InstanceKeys) -> Standing:
+async def read_standing(client: Client, keys: InstanceKeys) -> Standing:
     """Read how an instance stands, in one transaction. Raises Unavailable; a retry is safe."""
     pipeline = client.pipeline(transaction=True)
     pipeline.hget(keys.cat, "version")
@@ -92,7 +96,7 @@ async def read_standing(client: Redis, keys: InstanceKeys) -> Standing:
 
 
 async def read_holders(
-    client: Redis, keys: InstanceKeys, line: str, bounds: Bounds
+    client: Client, keys: InstanceKeys, line: str, bounds: Bounds
 ) -> list[tuple[int, Served]]:
     """Walk over all hosts for those that hold some of a line; give them by number, ascending.
 
@@ -104,14 +108,14 @@ async def read_holders(
     def held(host: bytes, packed: bytes) -> Served | None:
         for hold in _decode_holds(packed):
             if hold.line == line and (not hold.lapses_ms or hold.lapses_ms > now_ms):
-                return Served(host.decode(), hold.count, now_ms)
+                return Served(host.decode(), hold.count, now_ms, hold)
         return None
 
     return await _walk(client, keys.holds, None, held, line, bounds)
 
 
 async def read_undoable(
-    client: Redis, keys: InstanceKeys, line: str, undo_ms: int, bounds: Bounds
+    client: Client, keys: InstanceKeys, line: str, undo_ms: int, bounds: Bounds
 ) -> list[tuple[int, Served]]:
     """Walk over all hosts for those whose consumption of a line can still be undone.
 
@@ -135,7 +139,9 @@ async def read_undoable(
     return await _walk(client, keys.undo, f"{prefix}*", consumed, line, bounds)
 
 
-async def read_last_seen(client: Redis, keys: InstanceKeys, hosts: Sequence[str]) -> dict[str, int]:
+async def read_last_seen(
+    client: Client, keys: InstanceKeys, hosts: Sequence[str]
+) -> dict[str, int]:
     """Give when each of these hosts asked last; one that was forgotten meanwhile is left out."""
     found: dict[str, int] = {}
     for start in range(0, len(hosts), PART_HOSTS):
@@ -146,7 +152,7 @@ async def read_last_seen(client: Redis, keys: InstanceKeys, hosts: Sequence[str]
 
 
 async def _walk(
-    client: Redis,
+    client: Client,
     key: str,
     pattern: str | None,
     read: Callable[[bytes, bytes], Served | None],
@@ -157,14 +163,11 @@ async def _walk(
     loop = asyncio.get_running_loop()
     found: dict[str, Served] = {}  # by host: a walk may come by one twice
     numbers: list[tuple[int, str]] = []  # a heap of the same hosts, negative: its first is to go
-    cursor = 0
-    for _ in range(STEPS_MAX):
+    async for fields in steps(client, key, match=pattern, count=STEP_HOSTS):
         # Between steps, not by cancelling: the client of the store may swallow that.
         if loop.time() >= bounds.until_s:
             raise Unavailable("The hosts take too long to walk over", "not_applied")
-        step: Any = client.hscan(key, cursor, match=pattern, count=STEP_HOSTS)
-        cursor, fields = await answered(step)
-        for each in (read(*field) for field in fields.items()):
+        for each in (read(*entry) for entry in fields.items()):
             if each is None or each.host in found:
                 continue
             number = served_number(line, each.host)
@@ -177,8 +180,6 @@ async def _walk(
             else:
                 continue
             found[each.host] = each
-        if not cursor:
-            numbers.sort(key=itemgetter(0), reverse=True)
-            return [(-negative, found[host]) for negative, host in numbers]
         await asyncio.sleep(0)
-    raise Unavailable("There are more hosts than can be walked over", "not_applied")
+    numbers.sort(key=itemgetter(0), reverse=True)
+    return [(-negative, found[host]) for negative, host in numbers]

@@ -31,14 +31,14 @@ async def rewrite(
     """Write what `edit` makes of a catalogue, again if somebody else wrote meanwhile.
 
     Usage that waits for an upstream in `discards` is given up when that is detached. Writes nothing
-    when `edit` changes nothing. Raises what `edit` raises, and CatalogueConflict when
-    WRITE_TRIES_MAX writes were overtaken; a retry helps then.
+    when `edit` changes nothing of an instance that is there. Raises what `edit` raises, and
+    CatalogueConflict when WRITE_TRIES_MAX writes were overtaken; a retry helps then.
     """
     tries = 0
     while True:
         current = await current_catalogue(catalogues, instance)
         new = edit(current)
-        if new == current:
+        if new == current and current.version:
             return current
         tries += 1
         try:

@@ -1,46 +1,22 @@
-"""How rows and marks are spelt in the store's hashes, and how such a hash is read.
+"""How rows and marks are spelt in the store's hashes.
 
 Decided here: the fields of open, blocked and refused, a second time beside the Lua files. Not
-decided here: what is read when (outbox.py, asides.py). Source: DESIGN 4.
+decided here: what is read when (outbox.py, asides.py). Pure. Source: DESIGN 4.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from typing import Final, cast
+from collections.abc import Iterator
+from typing import Final
 
 import msgspec
-from redis.asyncio import Redis
 
 from gateway.core.ports import Mark
 from gateway.core.usage import BATCH_ROWS_MAX, Row
-from gateway.store.durable import answered
-
-SCAN_COUNT: Final = 1_000  # fields per step; a larger step would hold the store for longer
 
 decode_rows: Final = msgspec.msgpack.Decoder(tuple[Row, ...]).decode
 _encode_mark: Final = msgspec.json.Encoder().encode
 _decode_mark: Final = msgspec.json.Decoder(Mark).decode
-
-
-async def scan(client: Redis, key: str) -> dict[bytes, bytes]:
-    """Read a hash whole, in bounded steps."""
-    found: dict[bytes, bytes] = {}
-    async for fields in steps(client, key):
-        found.update(fields)
-    return found
-
-
-async def steps(
-    client: Redis, key: str, *, match: str | None = None, count: int = SCAN_COUNT
-) -> AsyncIterator[dict[bytes, bytes]]:
-    """Read a hash in bounded steps; a field may come twice. Raises Unavailable."""
-    cursor = 0
-    while True:
-        cursor, fields = await answered(client.hscan(key, cursor, match=match, count=count))
-        yield cast(dict[bytes, bytes], fields)
-        if not cursor:
-            return
 
 
 def row_of(field: bytes, units: bytes) -> Row:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
@@ -37,6 +38,7 @@ REFUSALS: Final = (
     MasterDownError,
     NoScriptError,
     ClusterDownError,
+    AskError,  # and MOVED, which is one
     TryAgainError,
     NoPermissionError,
     AuthenticationError,
@@ -95,6 +97,8 @@ class Scripts:
         self.clean = Script("clean", read_lua("clean"))
         self.logins = Script("logins", clock, read_lua("logins"))
         self.fold = Script("fold", read_lua("fold"))
+        self.elsewhere = Script("elsewhere", read_lua("elsewhere"))
+        self.schedule = Script("schedule", clock, read_lua("schedule"))
 
 
 def refused(error: RedisError) -> bool:

@@ -1,31 +1,31 @@
-"""The store's server: reaching it, and refusing one that promises less than the configuration asks.
+"""A server of the store: how it is reached, and how the store in it is laid out.
 
-Decided here: socket time-outs and that the client library re-sends nothing by itself (our scripts
-may be sent twice, but only within a deadline of ours); which servers are strong enough for an
-`ack` level; the layout and number of partitions kept in `gw:meta`. Source: RELIABILITY 2 and 3.
+Decided here: time-outs, how many connections there are, and that the client library sends nothing
+again by itself (our scripts may be sent twice, but only within a deadline of ours); the layout and
+number of partitions kept in `gw:meta`. Not decided here: which server it is (addresses.py) and
+whether it is strong enough (strength.py). Source: RELIABILITY 3, DESIGN 4.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import BusyLoadingError, ResponseError
+from redis.exceptions import ConnectionError as StoreConnectionError
 
-from gateway.core.errors import GatewayError
+from gateway.core.errors import GatewayError, InvalidInput
 from gateway.store.keys import LAYOUT_VERSION, META
 
 CONNECT_TIMEOUT_S: Final = 0.5
-CONNECTIONS_MAX: Final = 16  # beside the lane's; who finds none free waits for one
 SOCKET_TIMEOUT_S: Final = 1.0
-REDIS_FLOOR: Final = (7, 0)
-VALKEY_FLOOR: Final = (7, 2)
-WAITAOF_FLOOR: Final = (7, 2)
+CONNECTIONS_MAX: Final = 16  # to a node, beside the lanes'; who finds none free waits for one
+
+_POOL: Final = {"max_connections": CONNECTIONS_MAX, "timeout": SOCKET_TIMEOUT_S}
 
 
 class StoreUnfit(GatewayError):
@@ -36,40 +36,46 @@ class StoreAway(GatewayError):
     """The store cannot be reached; a retry may help."""
 
 
-@dataclass(frozen=True)
-class Strength:
-    """What a server was found to be; `weak` lists why it is less than the `ack` level asks."""
-
-    version: str
-    fsync_each_call: bool  # each call waits until the disk has it (WAITAOF)
-    weak: tuple[str, ...]
-
-
 def open_client(url: str) -> Redis:
     """Make a client for redis://, rediss:// or unix://; nothing is connected yet. Replies are
     bytes.
 
-    redis-py re-sends commands after time-outs when left alone; here it never does.
+    redis-py re-sends commands after time-outs when left alone; here it never does. Raises
+    InvalidInput for a query that it does not know.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=CONNECTIONS_MAX,
-        timeout=SOCKET_TIMEOUT_S,
-        socket_timeout=SOCKET_TIMEOUT_S,
-        socket_connect_timeout=CONNECT_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        retry_on_error=[],
-        decode_responses=False,
-        protocol=2,
-    )
-    return Redis.from_pool(pool)
+    try:
+        pool = BlockingConnectionPool.from_url(url, **_POOL, **connection_options())
+    except ValueError:
+        raise InvalidInput("redis.url has a value in its query that cannot be read") from None
+    return _owner_of(pool)
+
+
+def client_over(options: Mapping[str, Any]) -> Redis:
+    """Make a client of connections with such options, beside which go the pool's. Raises
+    InvalidInput.
+    """
+    return _owner_of(BlockingConnectionPool(**(_POOL | dict(options))))
+
+
+def connection_options(
+    socket_timeout_s: float = SOCKET_TIMEOUT_S, connect_timeout_s: float = CONNECT_TIMEOUT_S
+) -> dict[str, Any]:
+    """Give what all connections have in common: time-outs, no retries, bytes."""
+    return {
+        "socket_timeout": socket_timeout_s,
+        "socket_connect_timeout": connect_timeout_s,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "decode_responses": False,
+        "protocol": 2,
+    }
 
 
 async def settle_layout(client: Redis, partitions: int) -> None:
     """Write layout and number of partitions on first use; refuse a store that has others."""
     await client.hsetnx(META, "layout", str(LAYOUT_VERSION))
     await client.hsetnx(META, "partitions", str(partitions))
-    layout, found = (int(value or 0) for value in await client.hmget(META, "layout", "partitions"))
+    layout, found = await read_layout(client)
     if layout != LAYOUT_VERSION:
         raise StoreUnfit(
             f"The store is laid out in version {layout}, this gateway needs {LAYOUT_VERSION}"
@@ -81,51 +87,37 @@ async def settle_layout(client: Redis, partitions: int) -> None:
         )
 
 
-async def examine(client: Redis, ack: str) -> Strength:
-    """Look at version, eviction, append-only file and role against an `ack` level.
+async def read_layout(client: Redis) -> tuple[int, int]:
+    """Read the layout's version and the number of partitions; 0 and 0 of a store not yet used."""
+    layout, partitions = await client.hmget(META, "layout", "partitions")
+    return int(layout or 0), int(partitions or 0)
 
-    Raises StoreUnfit for a server that is too old for anything, BusyLoadingError for one that still
-    reads its data: it does not say yet how it is set up. What is merely weaker than the level is
-    listed, for the caller to refuse or to allow.
+
+class _Candid(AbstractConnection):
+    """A connection that was reset while it lay idle says so in the library's words.
+
+    uvloop has its own for it, a RuntimeError that nobody who reckons with a lost one catches.
     """
-    info = await client.info("everything")
-    valkey = info.get("valkey_version")
-    version = _version(str(valkey or info.get("redis_version", "0")))
-    name = f"{'Valkey' if valkey else 'Redis'} {'.'.join(map(str, version))}"
-    if version < (VALKEY_FLOOR if valkey else REDIS_FLOOR):
-        raise StoreUnfit(f"{name} is too old: Redis 7.0 or Valkey 7.2 is needed")
-    if int(info.get("loading", 0)):
-        # INFO answers while other commands do not, and says that there is no append-only file.
-        raise BusyLoadingError("it is loading its data")
-    weak = []
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        weak.append(f"maxmemory-policy is {policy}: counts could be evicted; set noeviction")
-    if info.get("role", "master") != "master":
-        weak.append("it is a replica: counts are written to a primary")
-    aof = bool(int(info.get("aof_enabled", 0)))
-    if ack != "memory" and not aof:
-        weak.append(f'ack = "{ack}" needs appendonly yes')
-    fsync_each_call = False
-    if ack == "local":
-        # Asked of every call where the server can tell: what it was set to at the start may change,
-        # and a server that syncs always answers at once.
-        fsync_each_call = version >= WAITAOF_FLOOR
-        fsync = await _fsync_policy(client)
-        if fsync_each_call and fsync == "no":
-            weak.append('ack = "local" would wait in vain with appendfsync no; set always')
-        if not fsync_each_call and fsync != "always":
-            weak.append(f'{name} knows no WAITAOF: ack = "local" needs appendfsync always')
-    return Strength(name, fsync_each_call, tuple(weak))
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        if self._writer is not None and self._writer.transport.is_closing():
+            await self.disconnect(nowait=True)
+            raise StoreConnectionError("The connection was lost while it lay idle")
+        await super().send_packed_command(*args, **options)
 
 
-async def _fsync_policy(client: Redis) -> str:
+def make_candid(pool: ConnectionPool) -> None:
+    """Have the connections of a pool, none of which is made yet, tell when they were lost."""
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Candid, kind), {})
+
+
+def _owner_of(pool: BlockingConnectionPool) -> Redis:
+    make_candid(pool)
     try:
-        found: Mapping[Any, Any] = await client.config_get("appendfsync")
-    except ResponseError:  # CONFIG may be forbidden
-        return "unknown"
-    return str(found.get("appendfsync", "unknown"))
-
-
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except TypeError as error:  # redis-py takes any parameter and passes it on
+        named = re.search(r"argument '(\w+)'", str(error))
+        told = f"a parameter {named[1]}" if named else "a parameter"
+        raise InvalidInput(f"redis.url has {told} in its query that is not known") from None
+    return Redis.from_pool(pool)

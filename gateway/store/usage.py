@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Final
 
-from redis.asyncio import Redis
-
 from gateway.core.errors import Unavailable
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
-from gateway.store.rows import steps
+from gateway.store.topology import Client
+from gateway.store.walks import Fields, steps
 
 PAGE_FIELDS: Final = 4_000  # asked for at a time; holds the store for about 2 ms
 TRIES_MAX: Final = 10
@@ -29,8 +28,6 @@ MONTHS_MAX: Final = 1_200  # looked back at to find what is held: a century
 QUESTIONS_MAX: Final = 125  # about a line and a month, in one page: 32 fields each
 _MONTH_DAYS_MAX: Final = 31
 _LISTED_A_QUESTION: Final = 250  # fields that are listed in the time a question takes
-
-Fields = dict[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +63,14 @@ class Record:
     last look. All methods raise Unavailable when the store does not answer; a retry is safe.
     """
 
-    client: Redis
+    client: Client
     keys: InstanceKeys
     folded: int = 0
 
     async def clock(self) -> Clock:
         """Tell what time it is for the instance."""
-        pipeline = self.client.pipeline(transaction=False)
+        # A transaction, so that it is the instance's own server which tells the time.
+        pipeline = self.client.pipeline(transaction=True)
         pipeline.time()
         pipeline.hmget(self.keys.ledger, ["last_ms", "since_ms"])
         (seconds, micros), (last_ms, since_ms) = await answered(pipeline.execute())

@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.core.floating import NOBODY
 from gateway.core.model import Line
 from gateway.core.moments import iso
 from gateway.core.ports import Answer, Route, Sender, Verdict
@@ -42,8 +43,8 @@ class CloudeventsUpstream(msgspec.Struct, frozen=True, kw_only=True):
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an event tells: units of one line in the hour that begins at `hour`.
 
-    `units` are never 0; below 0 more was undone than used. `host` is TYPE:value, absent unless the
-    upstream is told hosts.
+    `units` are never 0; below 0 more was undone than used. `host` is TYPE:value, absent where the
+    upstream is told no hosts and where nobody said who it was.
     """
 
     instance: str
@@ -112,10 +113,11 @@ def judge(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:
 
 def _event(row: Row, line: Line, instance: str, event_id: str) -> Event:
     hour = iso(row.hour * HOUR_MS)
+    host = "" if row.host == NOBODY.canonical else row.host
     return Event(
         source=f"/instances/{instance}",
         id=event_id,
-        subject=row.host or instance,
+        subject=host or instance,
         time=hour,
         data=Usage(
             instance=instance,
@@ -124,6 +126,6 @@ def _event(row: Row, line: Line, instance: str, event_id: str) -> Event:
             version=line.version,
             units=row.units,
             hour=hour,
-            host=row.host,
+            host=host,
         ),
     )

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.core.floating import NOBODY, USER_TYPE
 from gateway.core.ports import Answer, Refusal, Route, Sender, Verdict
 from gateway.core.usage import Choice
 from gateway.upstream.answers import WHY_CHARS_MAX, horizon_ms, judge_failure
@@ -79,10 +80,9 @@ def encode(upstream: CmapiUpstream, choice: Choice, instance: str) -> bytes:
     feature would leave the others applied. The order of members is fixed. No correlationId: the
     batch's id travels as header and means the same.
     """
-    host_type, _, value = (choice.host or upstream.host or f"string:{instance}").partition(":")
     return msgspec.json.encode(
         {
-            "hostId": {"type": host_type.lower(), "value": value},
+            "hostId": _host_id(choice.host, upstream.host or f"string:{instance}"),
             "incremental": True,
             "partial": False,
             "borrow-interval": "0d",
@@ -92,6 +92,18 @@ def encode(upstream: CmapiUpstream, choice: Choice, instance: str) -> bytes:
             ],
         }
     )
+
+
+def _host_id(host: str, own: str) -> dict[str, str]:
+    """Give who asks, as a parent takes it: a LicenseSpring user is a user of CMAPI's there.
+
+    Who consumed without saying who it was, and what is of no host, is the upstream's `own` host.
+    """
+    if host in ("", NOBODY.canonical):
+        host = own
+    host_type, _, value = host.partition(":")
+    kind = "user" if host_type == USER_TYPE else host_type.lower()
+    return {"type": kind, "value": value}
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes) -> Verdict:

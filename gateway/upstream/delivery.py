@@ -8,16 +8,36 @@ Source: DESIGN 5.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 from uuid import uuid4
 
+from msgspec.structs import replace
+
 from gateway.core.catalogue import CatalogueIndex
+from gateway.core.meters import Meters
 from gateway.core.model import Attachment
-from gateway.core.ports import Mark, Outbox, Route, Standing, Step
-from gateway.core.usage import Batch, Choice, Row, choose_events, choose_rows, covers
+from gateway.core.ports import (
+    Answer,
+    Mark,
+    Outbox,
+    Reconciler,
+    Route,
+    Standing,
+    Step,
+    Verdict,
+)
+from gateway.core.usage import (
+    Batch,
+    Choice,
+    Row,
+    choose_events,
+    choose_line,
+    choose_rows,
+    covers,
+)
 from gateway.upstream.hindrances import Hindrances, Lane
 from gateway.upstream.leases import Lease
 from gateway.upstream.outcomes import UNKNOWN_WHY, Ended, Outcomes, encode, tell
@@ -48,11 +68,14 @@ class Delivery:
     stopping: Callable[[], bool]
     blocked_retry_s: float
     new_id: Callable[[], str] = field(default=lambda: uuid4().hex)
+    meters: Meters = field(default_factory=Meters)
     _retried: set[Lane] = field(default_factory=set)  # in this drain
 
     def __post_init__(self) -> None:
         self.hindrances = Hindrances(self.monotonic_s, self.random)
-        self.outcomes = Outcomes(self.outbox, self.hindrances, self.blocked_retry_s, self.new_id)
+        self.outcomes = Outcomes(
+            self.outbox, self.hindrances, self.blocked_retry_s, self.new_id, self.meters
+        )
 
     def unblock(self) -> None:
         """Let everything that waits be tried once, at once."""
@@ -79,16 +102,22 @@ class Delivery:
         lane = (index.catalogue.id, route.name)
         if self.hindrances.stands(lane):
             return Progress.BLOCKED
+        served: set[str] = set()
         for _ in range(BATCHES_MAX):
             if self.stopping() or not lease.valid(self.monotonic_s()):
                 return Progress.MORE
             batch = await self.outbox.sealed(*lane)
             last = False
             if batch is None:
-                found, last = await self._seal(lease, index, attachment, route, to_the_end)
+                found, last = await self._seal(
+                    lease, index, attachment, route, served, to_the_end=to_the_end
+                )
                 if isinstance(found, Progress):
                     return found
                 batch = found
+                if route.by_line and not to_the_end:
+                    # What it uses meanwhile waits for the next visit, or a busy line keeps us here.
+                    served |= {row.line for row in batch.rows}
             try:
                 ended = await self._deliver(lease, route, index, batch)
             except Ended as end:
@@ -107,24 +136,28 @@ class Delivery:
         index: CatalogueIndex,
         attachment: Attachment,
         route: Route,
+        served: Collection[str],
+        *,
         to_the_end: bool,
     ) -> tuple[Batch | Progress, bool]:
         """Seal the next batch and give what is sealed then, or say why nothing is.
 
-        With it comes whether it takes everything that was open.
+        Lines in `served` have had their turn. With it comes whether it takes everything that was
+        open.
         """
         lane = (index.catalogue.id, route.name)
         marks = await self._still_refused(lease, lane, to_the_end)
         if marks is None:
             return Progress.MORE, False
         refused = {mark.scope for mark in marks if not mark.carried and not to_the_end}
+        by_host = attachment.by_host and not route.by_line
         held_back = False
 
         def wanted(row: Row) -> bool:
             nonlocal held_back
-            covered = bool(refused) and covers(refused, row, by_host=attachment.by_host)
+            covered = bool(refused) and covers(refused, row, by_host=by_host)
             held_back = held_back or covered
-            return not covered
+            return not covered and row.line not in served
 
         allowed = await self.outbox.open_rows(*lane, READ_ROWS_MAX, wanted)
         choice = _choose(index, attachment, route, allowed, marks)
@@ -135,8 +168,7 @@ class Delivery:
         batch = Batch(batch_id, route.name, index.catalogue.id, choice.rows, body)
         step, sealed = await self.outbox.seal(lease.holder, batch, index.catalogue.version)
         if step is Step.DONE:
-            units = sum(row.units for row in batch.rows)
-            tell("batch_sealed", batch, rows=len(batch.rows), units=units)
+            tell("batch_sealed", batch, rows=len(batch.rows), units=batch.units)
         everything = step is Step.DONE and set(choice.rows) == set(allowed)
         return sealed or Progress.MORE, everything  # nothing sealed: the lease is lost
 
@@ -184,23 +216,54 @@ class Delivery:
         breaker = self.hindrances.breaker(route.name)
         if not breaker.admit(self.monotonic_s()):
             return Progress.LATER
-        step = Step.GONE
+        sent = False
         try:
+            if route.reconciler is not None:
+                known = await self._reconcile(lease, route, route.reconciler, index, batch)
+                if not isinstance(known, Batch):
+                    return known
+                batch = known
             step = await self.outbox.begin_attempt(lease.holder, batch, route.horizon_ms)
-        finally:
+            if step is Step.IN_DOUBT:
+                await self.outcomes.set_aside(lease, batch, Standing.PARKED, UNKNOWN_WHY)
+                return False
             if step is not Step.DONE:
+                return Progress.MORE if step is Step.LEASE_LOST else True
+            if not lease.valid(self.monotonic_s()):  # this process was suspended in between
+                await self.outbox.clear_attempt(lease.holder, batch)
+                return Progress.MORE
+            sent = True
+        finally:
+            if not sent:
                 breaker.give_back(self.monotonic_s())
-        if step is Step.IN_DOUBT:
-            await self.outcomes.set_aside(lease, batch, Standing.PARKED, UNKNOWN_WHY)
-            return False
-        if step is not Step.DONE:
-            return Progress.MORE if step is Step.LEASE_LOST else True
-        if not lease.valid(self.monotonic_s()):  # this process was suspended in between
-            await self.outbox.clear_attempt(lease.holder, batch)
-            breaker.give_back(self.monotonic_s())
-            return Progress.MORE
         verdict = await route.sender.send(batch)
         return await self.outcomes.follow(lease, route, index, batch, verdict)
+
+    async def _reconcile(
+        self,
+        lease: Lease,
+        route: Route,
+        reconciler: Reconciler,
+        index: CatalogueIndex,
+        batch: Batch,
+    ) -> Batch | Progress | bool:
+        """Decide an attempt in doubt, then ask what the upstream has before the next one.
+
+        Gives the batch with what that was, or as `_deliver` when there is to be none.
+        """
+        if batch.first_sent_ms is not None:
+            verdict = await reconciler.decide(index, batch)
+            tell("batch_reconciled", batch, found=verdict.answer, why=verdict.why)
+            if verdict.answer is not Answer.NOT_APPLIED:
+                return await self.outcomes.follow(lease, route, index, batch, verdict)
+            latest = replace(batch, attempts=batch.attempts - 1)
+            if await self.outbox.clear_attempt(lease.holder, latest) is not Step.DONE:
+                return Progress.MORE
+            batch = replace(batch, first_sent_ms=None)
+        before = await reconciler.before(index, batch)
+        if isinstance(before, Verdict):
+            return await self.outcomes.follow(lease, route, index, batch, before)
+        return replace(batch, before=before)
 
 
 def _choose(
@@ -210,6 +273,14 @@ def _choose(
     rows: list[Row],
     marks: list[Mark],
 ) -> Choice:
+    if route.by_line:
+        return choose_line(
+            rows,
+            index.line,
+            rows_max=route.rows_max,
+            count_max=route.count_max,
+            carried={mark.scope for mark in marks if mark.carried},
+        )
     if route.by_row:
         return choose_events(rows, index.line, rows_max=route.rows_max)
     return choose_rows(

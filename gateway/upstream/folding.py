@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from gateway.core.ports import Outbox
+from gateway.core.ports import Outbox, PartlyUnavailable
 from gateway.upstream.leases import Leases
 
 FOLD_EVERY_S: Final = 86_400.0
@@ -41,24 +41,31 @@ class FoldRounds:
         """
         self.pause_s = FOLD_TROUBLE_S
         begun_s = self.monotonic_s()
+        failed: Exception | None = None
         if begun_s >= self._all_s:
-            self._left = await self.outbox.instances()
-            self._all_s = begun_s + FOLD_EVERY_S
+            try:
+                self._left = await self.outbox.instances()
+                self._all_s = begun_s + FOLD_EVERY_S
+            except PartlyUnavailable as error:  # these now, and all again in the next round
+                self._left, failed = error.found, error
         places = self._left
         order = list(places)
         # Each replica begins elsewhere, so that they share the work instead of meeting.
         first = int(self.random() * len(order))
         left: dict[int, list[str]] = {}
-        failed: Exception | None = None
         for partition in order[first:] + order[:first]:
-            async with self.leases.hold(partition) as lease:
-                for instance in places[partition]:
-                    try:
-                        more = lease is None or self.stopping() or await self.fold(instance)
-                    except Exception as error:  # one that fails must not keep the others waiting
-                        more, failed = True, error
-                    if more:
-                        left.setdefault(partition, []).append(instance)
+            # What fails, a partition or an instance, must not keep the others waiting.
+            try:
+                async with self.leases.hold(partition) as lease:
+                    for instance in places[partition]:
+                        try:
+                            more = lease is None or self.stopping() or await self.fold(instance)
+                        except Exception as error:
+                            more, failed = True, error
+                        if more:
+                            left.setdefault(partition, []).append(instance)
+            except Exception as error:  # its lease can be neither had nor asked for
+                left[partition], failed = places[partition], error
         self._left = left
         if failed is not None:
             raise failed

@@ -9,61 +9,38 @@ random are arguments. Source: DESIGN 3 (lapses) and 5.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 import structlog
 
-from gateway.core.ports import CatalogueReader, Outbox, Route
+from gateway.core.meters import Meters
+from gateway.core.ports import CatalogueReader, Outbox, Places, Route
 from gateway.upstream.delivery import Delivery, Progress
 from gateway.upstream.folding import FoldRounds
 from gateway.upstream.leases import Leases
+from gateway.upstream.leftovers import Leftover as Leftover
+from gateway.upstream.leftovers import leftovers
+from gateway.upstream.visits import Round, visited
 
 PARTITIONS_AT_ONCE_MAX: Final = 8
 SWEEP_S: Final = 1.0
 PAUSE_S: Final = 0.5  # before a round after one that could not do its work, for its own reasons
 CROWD_LOOK_S: Final = 10.0  # how often it is seen that a batch could be filled before its time
+SYNC_LOOK_S: Final = 10.0  # how often it is seen who is due by a schedule of its own, or asked
 ELSEWHERE_S: Final = 20.0  # a lease held elsewhere has ended or lapsed by then
 DRAIN_ROUNDS_MAX: Final = 10_000
-DRAIN_FAILURES_MAX: Final = 8  # in a row; then the upstream is taken to be away
+DRAIN_FAILURES_MAX: Final = 6  # in a row; then the upstream is taken to be away
 DRAIN_PAUSE_S_MAX: Final = 30.0
-LEFTOVERS_MAX: Final = 1_000
 LEFT_TOLD_MAX: Final = 20  # outboxes that a stop names in the log
 STOP_LIST_S: Final = 1.0
 
 _log: Final = structlog.get_logger("gateway.forward")
-
-
-class Leftover(msgspec.Struct, frozen=True):
-    """An outbox that is not empty: open rows, the sealed batch ("" for none), and why."""
-
-    instance: str
-    upstream: str
-    open_rows: int
-    sealed: str
-    reason: str
-
-
-@dataclass
-class _Round:
-    """What a round met: how visits ended, and the instances that another process worked on."""
-
-    ended: dict[str, Progress] = field(default_factory=dict)  # by instance
-    elsewhere: set[str] = field(default_factory=set)
-    trouble: bool = False  # the store did not answer somewhere
-
-    def having(self, progress: Progress) -> set[str]:
-        """The instances where it ended so."""
-        return {instance for instance, ended in self.ended.items() if ended is progress}
-
-    @property
-    def hindered(self) -> bool:
-        """Whether something kept it from an outbox that is neither the outbox's nor upstream's."""
-        return bool(self.elsewhere) or self.trouble
 
 
 @dataclass
@@ -84,19 +61,18 @@ class Forwarder:
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     random: Callable[[], float] = random.random
+    meters: Meters = field(default_factory=Meters)
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _draining: bool = False
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _troubled: bool = False  # what was done last failed: a change of health is logged, not a state
+    _interrupted: set[str] = field(default_factory=set)  # what failed last; a change is logged
 
     def __post_init__(self) -> None:
         self.leases = Leases(self.outbox, self.monotonic_s, self.sleep)
         self.delivery = Delivery(
-            self.outbox,
-            self.monotonic_s,
-            self.random,
-            self._stopping.is_set,
+            *(self.outbox, self.monotonic_s, self.random, self._stopping.is_set),
             self.blocked_retry_s,
+            meters=self.meters,
         )
         # A process shares its leases, so within it only this keeps two visits of one outbox apart.
         self._rounds = {route.name: asyncio.Lock() for route in self.routes}
@@ -166,59 +142,57 @@ class Forwarder:
 
     async def leftovers(self) -> list[Leftover]:
         """List outboxes that are not empty, LEFTOVERS_MAX at most."""
-        left: list[Leftover] = []
         configured = {route.name for route in self.routes}
-        for instances in (await self.outbox.dirty()).values():
-            for instance in instances:
-                index = await self.catalogues.read(instance)
-                for attachment in index.catalogue.upstreams if index else ():
-                    name = attachment.name
-                    rest = await self.outbox.rest(instance, name)
-                    if rest.open_rows or rest.sealed:
-                        reason = self.delivery.hindrances.reason((instance, name))
-                        if name not in configured:
-                            reason = "upstream is not configured"
-                        left.append(Leftover(instance, name, rest.open_rows, rest.sealed, reason))
-                if len(left) >= LEFTOVERS_MAX:
-                    return left
-        return left
+        return await leftovers(self.outbox, self.catalogues, self.delivery.hindrances, configured)
 
     async def _serve(self, route: Route) -> None:
         """Make rounds for one upstream until told to stop.
 
         A round over all instances at the interval, and between two of them one over those for which
-        there is a reason of their own: the others keep their interval.
+        there is a reason of their own, such as that the store kept it from them: the others keep
+        their interval.
         """
-        full_s = self.monotonic_s()  # when the next round over all is due
+        full_s, again_s = self.monotonic_s(), math.inf  # when all are due, and those not served yet
         wakes: dict[str, float] = {}  # instances that are due before that
+        served: set[str] = set()
         while not self._stopping.is_set():
-            only: set[str] | None = None
-            if self.monotonic_s() < full_s:
-                only = {each for each, at_s in wakes.items() if at_s <= self.monotonic_s()}
-            else:
-                full_s = self.monotonic_s() + route.interval_s
-                wakes.clear()
-            for instance in only or ():
-                del wakes[instance]
-            met = await self._round(route, only)
             now_s = self.monotonic_s()
-            if met.trouble:
-                full_s = min(full_s, now_s + PAUSE_S)
-            wakes |= self._wakes(route, met, now_s)
-            await self._pause_until(route, met, full_s, wakes)
+            only: set[str] | None = None
+            wanted: set[str] = set()
+            if now_s >= full_s or now_s < again_s:
+                wanted = {each for each, at_s in wakes.items() if at_s <= now_s}
+            if now_s >= full_s:
+                interval_s = SYNC_LOOK_S if route.sync else route.interval_s
+                full_s, served = now_s + interval_s, set()
+                if route.sync is None:  # which visits only who is due, or wanted
+                    wakes.clear()
+            elif now_s < again_s:
+                only = wanted
+            wakes = {each: at_s for each, at_s in wakes.items() if each not in wanted}
+            met = await self._round(route, only, wanted, but=() if only else served)
+            served = (served - (only or set())) | met.ended.keys() | met.elsewhere
+            now_s = self.monotonic_s()
+            if met.trouble is not None:
+                again_s = now_s + PAUSE_S
+            elif only is None:
+                again_s = math.inf
+            wakes |= self._wakes(route, met, wanted, now_s)
+            await self._pause_until(route, met, min(full_s, again_s), wakes)
 
-    def _wakes(self, route: Route, met: _Round, now_s: float) -> dict[str, float]:
+    def _wakes(self, route: Route, met: Round, wanted: set[str], now_s: float) -> dict[str, float]:
         """Say which instances are to be visited again before all are, and when."""
         hindrances = self.delivery.hindrances
         due = {name: max(PAUSE_S, wait_s) for name, wait_s in hindrances.waits(route.name).items()}
-        due |= dict.fromkeys(met.elsewhere, ELSEWHERE_S)
+        missed = wanted - met.ended.keys() if met.trouble else wanted & met.elsewhere
+        # A schedule says who is still due, but not who was wanted.
+        due |= dict.fromkeys(missed if route.sync else met.elsewhere, ELSEWHERE_S)
         due |= dict.fromkeys(met.having(Progress.MORE), PAUSE_S)
         wait_s = hindrances.breaker(route.name).wait_s(now_s)
         due |= dict.fromkeys(met.having(Progress.LATER), max(PAUSE_S / 10, wait_s))
         return {instance: now_s + wait_s for instance, wait_s in due.items()}
 
     async def _pause_until(
-        self, route: Route, met: _Round, full_s: float, wakes: dict[str, float]
+        self, route: Route, met: Round, full_s: float, wakes: dict[str, float]
     ) -> None:
         """Pause until somebody is due, or a batch could be filled somewhere; that is then noted."""
         until_s = min([full_s, *wakes.values()])
@@ -236,10 +210,10 @@ class Forwarder:
         while not self._stopping.is_set() and (left_s := until_s - self.monotonic_s()) > 0:
             await self._pause(min(left_s, CROWD_LOOK_S))
             if left_s > CROWD_LOOK_S and not met.having(Progress.LATER):
-                await self._guard(look(), _Round())
+                await self._guard(look(), Round())
                 until_s = min([until_s, *wakes.values()])
 
-    def _drain_pauses(self, route: Route, met: _Round, patient: bool) -> list[float]:
+    def _drain_pauses(self, route: Route, met: Round, patient: bool) -> list[float]:
         """List how long to wait for each thing that waiting may help; [] when nothing may."""
         pauses: list[float] = []
         breaker = self.delivery.hindrances.breaker(route.name)
@@ -253,9 +227,16 @@ class Forwarder:
             pauses.append(PAUSE_S)
         return pauses
 
-    async def _round(self, route: Route, only: set[str] | None = None) -> _Round:
-        """Visit the outboxes of this upstream that may have something, all or of some instances."""
-        met = _Round()
+    async def _round(
+        self,
+        route: Route,
+        only: Collection[str] | None = None,
+        wanted: Collection[str] = (),
+        *,
+        but: Collection[str] = (),
+    ) -> Round:
+        """Visit the outboxes that may have something, or are `wanted`: of all or some instances."""
+        met = Round()
         at_once = asyncio.Semaphore(PARTITIONS_AT_ONCE_MAX)
 
         async def visit(partition: int, instances: list[str]) -> None:
@@ -263,22 +244,28 @@ class Forwarder:
                 if not self._stopping.is_set():
                     await self._guard(self._visit(route, partition, instances, met), met)
 
-        async def visit_all() -> None:
-            dirty = await self.outbox.dirty()
-            if only is not None:
-                dirty = {
-                    at: [each for each in names if each in only] for at, names in dirty.items()
-                }
-            places = [(partition, names) for partition, names in dirty.items() if names]
+        async def visit_all(dirty: Places) -> None:
+            wanted = {
+                at: [each for each in names if each not in but and (only is None or each in only)]
+                for at, names in dirty.items()
+            }
+            places = [(partition, names) for partition, names in wanted.items() if names]
             # Each replica begins elsewhere, so that they share the work instead of meeting.
             first = int(self.random() * len(places))
             await asyncio.gather(*(visit(*each) for each in places[first:] + places[:first]))
 
         async with self._rounds[route.name]:
-            await self._guard(visit_all(), met)
+            await self._guard(visited(self._told(route, wanted), visit_all), met)
+        self._tell(route.name, met)
         return met
 
-    async def _visit(self, route: Route, partition: int, instances: list[str], met: _Round) -> None:
+    async def _told(self, route: Route, wanted: Collection[str]) -> Places:
+        """Ask who may have something for an upstream."""
+        if route.sync is None:
+            return await self.outbox.dirty()
+        return await route.sync.due(wanted, everything=self._draining)
+
+    async def _visit(self, route: Route, partition: int, instances: list[str], met: Round) -> None:
         """Deliver the instances of one partition over one route, under its lease."""
         async with self.leases.hold(partition) as lease:
             if lease is None:
@@ -294,6 +281,8 @@ class Forwarder:
                         ended = await self.delivery.run(
                             lease, index, attachment, route, to_the_end=self._draining
                         )
+                if route.sync is not None and ended in (Progress.EMPTY, Progress.BLOCKED):
+                    await route.sync.pull(lease, index)
                 met.ended[instance] = ended
                 if ended is Progress.EMPTY:
                     names = [each.name for each in index.catalogue.upstreams]
@@ -302,36 +291,53 @@ class Forwarder:
     async def _sweep_on(self, sweep: Callable[[str], Awaitable[object]]) -> None:
         """Have lapses swept that are due, so that requests seldom have to, until told to stop."""
         while not self._stopping.is_set():
-            await self._guard(self._sweep_due(sweep), _Round())
+            met = Round()
+            await self._guard(self._sweep_due(sweep, met), met)
+            self._tell("sweep", met)
             await self._pause(SWEEP_S)
 
-    async def _sweep_due(self, sweep: Callable[[str], Awaitable[object]]) -> None:
-        for partition, instances in (await self.outbox.due(self.now_ms())).items():
+    async def _sweep_due(self, sweep: Callable[[str], Awaitable[object]], met: Round) -> None:
+        # What fails, a partition or an instance, must not keep the others from being swept.
+        async def sweep_part(partition: int, instances: list[str]) -> None:
             async with self.leases.hold(partition) as lease:
                 for instance in instances if lease else ():
-                    if self._stopping.is_set():
-                        return
-                    # One that fails must not keep the others from being swept.
-                    await self._guard(sweep(instance), _Round())
+                    if not self._stopping.is_set():
+                        await self._guard(sweep(instance), met)
+
+        async def sweep_all(due: Places) -> None:
+            for partition, instances in due.items():
+                if not self._stopping.is_set():
+                    await self._guard(sweep_part(partition, instances), met)
+
+        await visited(self.outbox.due(self.now_ms()), sweep_all)
 
     async def _fold_on(self, rounds: FoldRounds) -> None:
         """Have days that are old folded into months, until told to stop."""
         while not self._stopping.is_set():
-            await self._guard(rounds.make(), _Round())
+            met = Round()
+            await self._guard(rounds.make(), met)
+            self._tell("fold", met)
             await self._pause(rounds.pause_s)
 
-    async def _guard(self, work: Awaitable[object], met: _Round) -> None:
+    async def _guard(self, work: Awaitable[object], met: Round) -> None:
         """Do work that the store may fail; nothing is lost by leaving it to the next round."""
         try:
             await work
         except Exception as error:  # whatever a store's client raises: the loop must live on
-            met.trouble = True
-            if not self._troubled:
-                _log.warning("work_interrupted", error=type(error).__name__, why=str(error)[:200])
+            met.trouble = met.trouble or error
+
+    def _tell(self, work: str, met: Round) -> None:
+        """Log that something is interrupted that was not, and that nothing is any more."""
+        before = bool(self._interrupted)
+        if met.trouble is None:
+            self._interrupted.discard(work)
         else:
-            if self._troubled and not met.trouble:
-                _log.info("work_resumed")
-        self._troubled = met.trouble
+            self._interrupted.add(work)
+        if before and not self._interrupted:
+            _log.info("work_resumed")
+        elif self._interrupted and not before:
+            error = met.trouble
+            _log.warning("work_interrupted", error=type(error).__name__, why=str(error)[:200])
 
     async def _pause(self, delay_s: float) -> None:
         """Sleep, but no longer than until told to stop."""

@@ -18,6 +18,7 @@ import structlog
 from gateway.upstream.breaker import Breaker
 
 STOPPED_PROBE_S: Final = 300.0
+KNOWN_S: Final = 120.0  # beyond when it was to be tried again, a time-out included
 
 Lane = tuple[str, str]  # instance and upstream
 
@@ -64,6 +65,20 @@ class Hindrances:
         self._stopped.pop(upstream, None)
         if self.breaker(upstream).succeed():
             _log.info("upstream_back", upstream=upstream)
+
+    def is_away(self, upstream: str) -> bool:
+        """Say whether an upstream does not answer well, as this process found it lately.
+
+        Who had no reason to try again for long knows nothing: another process may have.
+        """
+        breaker = self._breakers.get(upstream)
+        if breaker is None or not breaker.failures:
+            return False
+        return self.monotonic_s() < breaker.ready_s + KNOWN_S
+
+    def is_stopped(self, upstream: str) -> bool:
+        """Say whether, of one that is away, the reason is that it lets nobody in."""
+        return upstream in self._stopped and self.is_away(upstream)
 
     def stands(self, lane: Lane) -> bool:
         """Say whether a lane is not to be tried now."""

@@ -16,6 +16,8 @@ import structlog
 
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.errors import Unavailable
+from gateway.core.meters import Meters
+from gateway.core.metrics import Fate
 from gateway.core.periods import next_reset_ms, zone
 from gateway.core.ports import Answer, Mark, Outbox, Refusal, Route, Standing, Step, Verdict
 from gateway.core.usage import Batch, Choice, Row, Scope, gather, halve, host_of
@@ -24,6 +26,7 @@ from gateway.upstream.hindrances import Hindrances, Lane
 from gateway.upstream.leases import Lease
 
 FULL_RETRY_S: Final = 60.0  # a person may have decided by then
+LOOK_S: Final = 60.0  # before it is asked again what became of a batch
 RESET_MARGIN_MS: Final = 5_000  # the upstream's clock and ours are not one
 UNKNOWN_WHY: Final = "outcome unknown"
 
@@ -51,6 +54,7 @@ class Outcomes:
     hindrances: Hindrances
     blocked_retry_s: float
     new_id: Callable[[], str]
+    meters: Meters = field(default_factory=Meters)
     _granted: dict[Lane, str] = field(default_factory=dict)  # granted, and not yet settled
     _alarmed: dict[Lane, set[Scope]] = field(default_factory=dict)  # refused, and told of once
 
@@ -70,7 +74,8 @@ class Outcomes:
         if taken := alarmed & {row.scope for row in batch.rows}:
             alarmed -= taken
             tell("features_taken", batch, lines=sorted(line for line, _ in taken))
-        tell("batch_settled", batch, rows=len(batch.rows), units=sum(r.units for r in batch.rows))
+        self._count(batch, Fate.FORWARDED, len(batch.rows), step)
+        tell("batch_settled", batch, rows=len(batch.rows), units=batch.units)
 
     async def follow(
         self, lease: Lease, route: Route, index: CatalogueIndex, batch: Batch, verdict: Verdict
@@ -89,9 +94,19 @@ class Outcomes:
                 await self.set_aside(lease, batch, Standing.PARKED, verdict.why)
             case Answer.UNKNOWN:
                 self._again_later(batch, verdict)
-                if not route.horizon_ms:  # it remembers no id: nothing is gained by waiting
+                # It remembers no id and cannot be asked: nothing is gained by waiting.
+                if not route.horizon_ms and route.reconciler is None:
                     await self.set_aside(lease, batch, Standing.PARKED, _unknown(verdict))
                 raise Ended(later=True)
+            case Answer.UNDECIDED:
+                self.hindrances.answers(batch.upstream)
+                self.hindrances.block(
+                    _lane(batch), _unknown(verdict), verdict.retry_after_s or LOOK_S, batch.id
+                )
+                raise Ended(later=False)
+            case Answer.AMBIGUOUS:
+                self.hindrances.answers(batch.upstream)
+                await self.set_aside(lease, batch, Standing.PARKED, _unknown(verdict))
             case Answer.NOT_APPLIED:
                 await self._clear(lease, batch)
                 self._again_later(batch, verdict)
@@ -123,7 +138,12 @@ class Outcomes:
             raise Ended(later=False)
         _go_on(step)
         self.hindrances.free(_lane(batch))
+        self._count(batch, Fate(standing), len(batch.rows), step)
         tell(f"batch_{standing}", batch, level="error", why=why)
+
+    def _count(self, batch: Batch, fate: Fate, rows: int, step: Step) -> None:
+        if step is Step.DONE:  # else it was done, and counted, before
+            self.meters.forwarded(batch.upstream, fate, rows)
 
     async def _clear(self, lease: Lease, batch: Batch) -> None:
         """Note that the attempt had no effect; not noted, it stays in doubt, which is safe."""
@@ -160,7 +180,9 @@ class Outcomes:
                 marks[mark.scope] = mark
                 if not carried:
                     blocked.append(place)
-        _go_on(await self.outbox.refuse(lease.holder, batch, blocked, list(marks.values())))
+        step = await self.outbox.refuse(lease.holder, batch, blocked, list(marks.values()))
+        _go_on(step)
+        self._count(batch, Fate.REFUSED, len(blocked), step)
         alarmed = self._alarmed.setdefault(_lane(batch), set())
         if not marks.keys() <= alarmed:
             alarmed.update(marks)

@@ -68,7 +68,12 @@ def open_http() -> httpx.AsyncClient:
 
 
 async def post(
-    client: httpx.AsyncClient, url: str, headers: Mapping[str, str], body: bytes, timeout_s: float
+    client: httpx.AsyncClient,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    timeout_s: float,
+    method: str = "POST",
 ) -> Reply | Verdict:
     """Post once and read the answer, or give the verdict when there is none.
 
@@ -80,7 +85,7 @@ async def post(
     try:
         async with (
             asyncio.timeout(timeout_s),
-            client.stream("POST", url, headers=headers, content=body, timeout=timeout) as answer,
+            client.stream(method, url, headers=headers, content=body, timeout=timeout) as answer,
         ):
             return Reply(
                 answer.status_code,
@@ -119,7 +124,7 @@ class CmapiSender:
     _token_until_s: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_address(self.upstream.name, self.upstream.url)
+        check_address(self.upstream.name, self.upstream.url)
         self._mint()
 
     async def send(self, batch: Batch) -> Verdict:
@@ -168,7 +173,7 @@ class EventsSender:
     read_token: Callable[[], str] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        _check_address(self.upstream.name, self.upstream.url)
+        check_address(self.upstream.name, self.upstream.url)
 
     async def send(self, batch: Batch) -> Verdict:
         """Post the batch once; nothing is sent without the token that should go along."""
@@ -198,7 +203,12 @@ class EventsSender:
 
 
 def read_token_file(path: Path) -> str:
-    """Read a bearer token from a file, without the white space around it.
+    """Read a bearer token from a file; see `read_word_file`."""
+    return read_word_file(path, "token")
+
+
+def read_word_file(path: Path, what: str) -> str:
+    """Read a secret from a file, without the white space around it.
 
     Raises InvalidInput with a sentence that holds nothing of the content: for a file that cannot be
     read, that is over TOKEN_BYTES_MAX, or that is not one word of visible ASCII.
@@ -207,14 +217,15 @@ def read_token_file(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(TOKEN_BYTES_MAX + 1)
     except OSError as error:
-        raise InvalidInput(f"the token file {path} cannot be read: {error.strerror}") from error
-    token = content.strip()
-    if len(content) > TOKEN_BYTES_MAX or not _TOKEN.fullmatch(token):
-        raise InvalidInput(f"the token file {path} is not one token of visible ASCII")
-    return token.decode("ascii")
+        raise InvalidInput(f"the {what} file {path} cannot be read: {error.strerror}") from error
+    word = content.strip()
+    if len(content) > TOKEN_BYTES_MAX or not _TOKEN.fullmatch(word):
+        raise InvalidInput(f"the {what} file {path} is not one {what} of visible ASCII")
+    return word.decode("ascii")
 
 
-def _check_address(name: str, address: str) -> None:
+def check_address(name: str, address: str) -> None:
+    """Raise InvalidInput for an address that is none."""
     url = httpx.URL(address)
     if url.scheme not in ("http", "https") or not url.host:
         raise InvalidInput(f"upstream {name}: url is not an http(s) address")

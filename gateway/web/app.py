@@ -1,4 +1,4 @@
-"""The application: all routes, and one shape for every error."""
+"""The application: all routes, and one shape for every error of a protocol."""
 
 from __future__ import annotations
 
@@ -14,20 +14,26 @@ from starlette.routing import BaseRoute, Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gateway.core.errors import GatewayError, MethodNotAllowed, NotFound
-from gateway.protocols import problem
+from gateway.protocols import licensespring_problem, problem
+from gateway.web.exchanges import Exchange
+from gateway.web.seeing import Seeing
 
 _log = structlog.get_logger("gateway.web")
 
 
-def make_app(routes: list[BaseRoute]) -> ASGIApp:
-    """Make the ASGI application from routes of the protocols and of operations."""
+def make_app(routes: list[BaseRoute], seeing: Seeing | None = None) -> ASGIApp:
+    """Make the ASGI application from routes of the protocols and of operations.
+
+    `seeing` is told of each request that was answered.
+    """
     app = Starlette(
         routes=routes,
         exception_handlers={HTTPException: _http_error, Exception: _surprise},
     )
     # `/x/` is another path than `/x`: a redirect would make a client send its credential twice.
     app.router.redirect_slashes = False
-    return _Front(app, [each for each in routes if isinstance(each, Route) and _whole(each)])
+    whole = [each for each in routes if isinstance(each, Route) and _whole(each)]
+    return _Front(app, whole, seeing or Seeing())
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +42,28 @@ class _Front:
 
     Such an endpoint answers its own errors and needs nothing of what Starlette wraps around one: a
     fortieth of an access request's price. Whatever does not match exactly is Starlette's, which has
-    the same routes: it alone says 404 and 405.
+    the same routes: it alone says 404 and 405. Whoever answers, the request is over with it.
     """
 
     app: Starlette
     whole: list[Route]
+    seeing: Seeing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        for route in self.whole:
-            match, found = route.matches(scope)
-            if match is Match.FULL:
-                scope.update(found)
-                await route.app(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(receive, send)
+        try:
+            for route in self.whole:
+                match, found = route.matches(scope)
+                if match is Match.FULL:
+                    scope.update(found)
+                    await route.app(scope, exchange.receive, exchange.send)
+                    return
+            await self.app(scope, exchange.receive, exchange.send)
+        finally:
+            self.seeing.answered(scope, exchange)
 
 
 def _whole(route: Route) -> bool:
@@ -63,12 +77,24 @@ async def _http_error(request: Request, error: Exception) -> Response:
     wire: GatewayError = NotFound(f"There is no {path}", path)
     if error.status_code == 405:
         wire = MethodNotAllowed(f"{request.method} is not for {path}", request.method)
-    status, headers, body = problem.render(wire)
+    status, headers, body = _rendered(wire, request.url.path)
     return Response(body, status, {**headers, **(error.headers or {})})
+
+
+def _rendered(error: GatewayError, path: str) -> problem.Answer:
+    """Give an error in the shape that whoever asks a path can read."""
+    if licensespring_problem.is_theirs(path):
+        return licensespring_problem.render(error, path)
+    return problem.render(error)
 
 
 async def _surprise(request: Request, error: Exception) -> Response:
     request_id = secrets.token_urlsafe(16)
-    _log.error("unexpected", request_id=request_id, path=request.url.path, exc_info=error)
-    status, headers, body = problem.render_internal(request_id)
+    path = request.url.path
+    # Not with the path: it is a client's text, and may hold a secret.
+    _log.error("unexpected", request_id=request_id, method=request.method, exc_info=error)
+    if licensespring_problem.is_theirs(path):
+        status, headers, body = licensespring_problem.render_internal(request_id, path)
+    else:
+        status, headers, body = problem.render_internal(request_id)
     return Response(body, status, headers)

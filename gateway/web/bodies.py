@@ -2,7 +2,8 @@
 
 Decided here: 413 as soon as too much is announced or has come, 408 when it does not come in time,
 415 for an encoded body, 503 when what is under way of large bodies is too much together. Written
-against plain ASGI, so that it is the same under every server.
+against plain ASGI, so that it is the same under every server. Not decided here: how many requests
+there may be (shedding.py).
 Source: SEMANTICS 2 and 10.
 """
 
@@ -27,8 +28,11 @@ DRAIN_BYTES_MAX: Final = 16 * 2**20  # of a body that was refused, read so that 
 DRAIN_S: Final = 1.0
 
 
-class BodyTooLarge(TooLarge):
-    """The body is over its bound and was not read to its end: its client may still be sending."""
+class Crowded(Unavailable):
+    """Too many requests are under way for this one."""
+
+    def __init__(self) -> None:
+        super().__init__("Too many requests are under way", "not_applied")
 
 
 class ClientGone(Exception):
@@ -205,6 +209,4 @@ async def drain(receive: Receive) -> None:
 
 
 def _too_large(limits: Limits) -> TooLarge:
-    return BodyTooLarge(
-        f"The body may have {limits.body_bytes_max} bytes", str(limits.body_bytes_max)
-    )
+    return TooLarge(f"The body may have {limits.body_bytes_max} bytes", str(limits.body_bytes_max))

@@ -11,11 +11,12 @@ from functools import partial
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope
 
+from gateway.core.metrics import Protocol
 from gateway.core.moments import iso
 from gateway.service.access import Access, Kind, Posted
 from gateway.service.credentials import DEFAULT_INSTANCE
 from gateway.web.bodies import Headers, Limits, read_body
-from gateway.web.endpoints import JSON, Answered, Endpoint
+from gateway.web.endpoints import JSON, NOTED, Answered, Endpoint
 
 BASE = "/api/1.0/instances/{instance}"
 SHORT = "/api/1.0"  # the old form of a local server, for reads: the default instance is meant
@@ -29,7 +30,7 @@ def routes(access: Access, limits: Limits) -> list[BaseRoute]:
     return [
         Route(
             f"{BASE}/{kind.value}",
-            Endpoint(kind.value, partial(_posted, kind, access, limits)),
+            Endpoint(kind.value, partial(_posted, kind, access, limits), Protocol.CMAPI),
             methods=["POST"],
         )
         for kind in Kind
@@ -60,7 +61,7 @@ async def _posted(
         authorization=headers.authorization,
         idempotency_key=headers.idempotency_key,
     )
-    answer = await access.serve(posted, request_id)
+    answer = await access.serve(posted, request_id, scope[NOTED])
     out = [
         _JOSE if answer.signed else JSON,
         (b"gateway-transaction-time", iso(answer.at_ms).encode()),

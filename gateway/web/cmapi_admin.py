@@ -1,7 +1,8 @@
 """CMAPI's administration: the log-in, and the upload and removal of licensing keys.
 
 Decided here: the order in which HTTP itself is checked, as for access requests, and which address a
-log-in comes from: the connection's. Source: protocols/cmapi.md 3.2 and 3.3, SEMANTICS 10.
+log-in comes from: the connection's, or the one that trusted proxies name (proxies.py). Source:
+protocols/cmapi.md 3.2 and 3.3, SEMANTICS 10.
 """
 
 from __future__ import annotations

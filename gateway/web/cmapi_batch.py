@@ -14,11 +14,12 @@ import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope
 
+from gateway.core.metrics import Protocol
 from gateway.service.batch import Batch, PostedBatch
 from gateway.web import bodies
 from gateway.web.bodies import Headers, LargeBodies, Limits
 from gateway.web.cmapi import BASE, instance_of
-from gateway.web.endpoints import Answered, Endpoint
+from gateway.web.endpoints import NOTED, Answered, Endpoint
 
 _NDJSON: Final = (b"content-type", bodies.NDJSON.encode())
 
@@ -27,7 +28,8 @@ _log = structlog.get_logger("gateway.access")
 
 def routes(batch: Batch, limits: Limits, large_bodies: LargeBodies) -> list[BaseRoute]:
     """Give the route of batches; `limits` are those of one whole body, `large_bodies` of all."""
-    endpoint = Endpoint("access_requests", partial(_posted, batch, limits, large_bodies))
+    answer = partial(_posted, batch, limits, large_bodies)
+    endpoint = Endpoint("access_requests", answer, Protocol.CMAPI_BATCH)
     return [Route(f"{BASE}/access_requests", endpoint, methods=["POST"])]
 
 
@@ -43,7 +45,7 @@ async def _posted(
     body = await large_bodies.read(receive, headers.content_length, limits)
     jose = headers.is_jose(bodies.NDJSON)
     posted = PostedBatch(instance_of(scope), body, jose, headers.authorization)
-    answers = await batch.serve(posted)
+    answers = await batch.serve(posted, scope[NOTED])
     if answers.unavailable:
         first = answers.unavailable[0]
         _log.warning(

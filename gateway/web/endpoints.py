@@ -14,8 +14,10 @@ import structlog
 from starlette.types import Message, Receive, Scope, Send
 
 from gateway.core.errors import GatewayError, Unavailable
+from gateway.core.metrics import Outcome, Protocol
 from gateway.protocols import problem
-from gateway.web.bodies import BodyTooLarge, ClientGone, drain
+from gateway.service.noted import Noted
+from gateway.web.bodies import ClientGone, Crowded
 from gateway.web.request_ids import RequestIds
 from gateway.web.streams import NotTaken, Pieces, send_pieces, while_wanted
 
@@ -24,35 +26,41 @@ Answered = tuple[int, list[tuple[bytes, bytes]], bytes | Pieces]
 Answer = Callable[[Scope, Receive, str], Awaitable[Answered]]  # the last one is the request id
 
 JSON = (b"content-type", b"application/json")
+NOTED = "gateway.noted"  # where in a scope the notes on its request are
 
 _log = structlog.get_logger("gateway.access")
 
 
 class Endpoint:
-    """An ASGI application around a function that answers, or raises what problem.py knows."""
+    """An ASGI application around a function that answers, or raises what problem.py knows.
 
-    def __init__(self, name: str, answer: Answer) -> None:
-        self.name, self.answer = name, answer
+    `protocol`: its requests are access requests, and counted as that protocol's.
+    """
+
+    def __init__(self, name: str, answer: Answer, protocol: Protocol | None = None) -> None:
+        self.name, self.answer, self.protocol = name, answer, protocol
         self._ids = RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = self._ids.next()
-        unread = False
+        noted = scope[NOTED] = Noted(request_id)
         try:
             status, headers, body = await self.answer(scope, receive, request_id)
         except ClientGone:
             return
         except GatewayError as error:
-            if isinstance(error, Unavailable):
+            # A crowd is told of as one (shedding.py).
+            if isinstance(error, Unavailable) and not isinstance(error, Crowded):
                 _log.warning(
                     "store_unavailable",
                     request_id=request_id,
                     outcome=error.outcome,
                     reason=error.message,
                 )
-            unread = isinstance(error, BodyTooLarge)
+            noted.failed(error)
             status, headers, body = as_answered(problem.render(error))
         except Exception:
+            noted.outcome = Outcome.ERROR
             _log.exception("unexpected", request_id=request_id, kind=self.name)
             status, headers, body = as_answered(problem.render_internal(request_id))
         headers.append((b"gateway-request-id", request_id.encode()))
@@ -64,11 +72,6 @@ class Endpoint:
                 await self._stream(start, body, send, request_id)
             return
         await send(start)
-        if unread:
-            # All of the answer, but not its end: that would close the connection.
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-            await drain(receive)
-            body = b""
         await send({"type": "http.response.body", "body": body})
 
     async def _stream(self, start: Message, body: Pieces, send: Send, request_id: str) -> None:
@@ -107,8 +110,9 @@ def by_method(answers: Mapping[str, Answer]) -> Answer:
 def as_answered(answer: problem.Answer) -> Answered:
     """Turn an answer of problem.py into one of an endpoint."""
     status, headers, body = answer
-    return (
-        status,
-        [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-        body,
-    )
+    return status, encoded(headers), body
+
+
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Give headers in the form of ASGI."""
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]

@@ -1,5 +1,5 @@
-"""Routes for operations: is it alive, may it get requests, which keys sign its answers, and what
-all its routes take and answer.
+"""Routes for operations: is it alive, may it get requests, what does it count, which keys sign its
+answers, and what all its routes take and answer.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from gateway.web.metrics import Scrapes
+
 Reasons = Callable[[], Awaitable[list[str]]]
 
 _KEPT = {"Cache-Control": "max-age=300"}  # seconds
+_RETRY = {"Retry-After": "1"}
 
 
-def routes(reasons: Reasons, jwks: dict[str, object], openapi: bytes) -> list[BaseRoute]:
+def routes(
+    reasons: Reasons, jwks: dict[str, object], openapi: bytes, scrapes: Scrapes
+) -> list[BaseRoute]:
     """Give the routes; `reasons` lists why no request should come here now, `openapi` is JSON."""
 
     async def livez(request: Request) -> Response:
@@ -23,8 +28,13 @@ def routes(reasons: Reasons, jwks: dict[str, object], openapi: bytes) -> list[Ba
 
     async def readyz(request: Request) -> Response:
         found = await reasons()
-        status = "ready" if not found else "not ready"
-        return JSONResponse({"status": status, "reasons": found}, 503 if found else 200)
+        if found:
+            return JSONResponse({"status": "not ready", "reasons": found}, 503, _RETRY)
+        return JSONResponse({"status": "ready", "reasons": []})
+
+    async def metrics(request: Request) -> Response:
+        media_type, body = scrapes.answer(request.headers.get("accept", ""))
+        return Response(body, headers={"Content-Type": media_type})
 
     async def keys(request: Request) -> Response:
         return JSONResponse(jwks, headers=_KEPT)
@@ -35,6 +45,7 @@ def routes(reasons: Reasons, jwks: dict[str, object], openapi: bytes) -> list[Ba
     return [
         Route("/livez", livez),
         Route("/readyz", readyz),
+        Route("/metrics", metrics),
         Route("/.well-known/jwks.json", keys),
         Route("/openapi.json", contract),
     ]

@@ -23,6 +23,15 @@ CLOSE_S_MAX: Final = 2.0  # for the lane, the forwarder and the embedded store
 _log = structlog.get_logger("gateway.stopping")
 
 
+def leave_when_told() -> None:
+    """Have SIGTERM end this process at once, with code 0, until a Stop is there to hear it.
+
+    Nothing is open yet that would be closed. Process 1 of a container would not hear it at all, and
+    be killed when its time is up.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+
+
 class Stop:
     """The wish to stop, as told by signals; made inside the running loop of the main thread.
 
@@ -61,6 +70,13 @@ class Stop:
         """Take the deadline back: the process has nothing left that could hang."""
         if self._deadline is not None:
             self._deadline.cancel()
+
+    def hear_no_more(self) -> None:
+        """Let signals change nothing any more: the process is over, and ends as it was told to."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def _heard(self) -> None:
         if self.asked.is_set():

@@ -165,7 +165,7 @@ def dump(tmp_path: Path) -> tuple[dict[bytes, bytes], list[bytes], list[Decision
     async def story(store: Store) -> tuple[dict[bytes, bytes], list[bytes], list[Decision]]:
         keys = store.catalogues.keys("I")
         names = sorted(await store.client.keys(keys.prefix + "*"))
-        asides = Asides(store.client, store.scripts, store.partitions)
+        asides = Asides(store.topology, store.scripts, store.partitions)
         ledger = await store.client.hgetall(keys.ledger)
         return ledger, names, await asides.decisions("I")
 

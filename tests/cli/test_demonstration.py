@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from gateway.cli.demonstration import mix, report, wire
-from gateway.cli.demonstration.fleet import Fleet, Tally, access_request, with_token
+from gateway.cli.demonstration.cmapi import AccessSpeaker, access_request, with_token
+from gateway.cli.demonstration.fleet import Fleet, Tally
 from gateway.cli.demonstration.journal import Answer, Entry, Journal, Status, Units, read_answer
 from gateway.cli.demonstration.journal import total as sum_of
 from gateway.cli.demonstration.mix import Ask, asks
@@ -196,7 +197,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 def _with_server(serve: Serve, client: Callable[[int], Awaitable[None]]) -> None:
     async def run() -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             server = await asyncio.start_server(serve, "127.0.0.1", 0)
             async with server:
                 await client(server.sockets[0].getsockname()[1])
@@ -219,7 +220,7 @@ def test_a_connection_is_reset_after_the_request_is_out() -> None:
         writer.close()
 
     async def client(port: int) -> None:
-        await wire.Wire("127.0.0.1", port).post_and_reset(b"POST", 0.05)
+        await wire.Wire("127.0.0.1", port).post_and_reset(b"POST", 0.5)
         await heard.wait()
 
     _with_server(serve, client)
@@ -274,14 +275,12 @@ def test_a_repeat_with_other_bytes_is_counted_as_differing() -> None:
 
     async def client(port: int) -> None:
         nonlocal tally
-        fleet = Fleet(
-            address=("127.0.0.1", port),
-            instance=INSTANCE,
-            lines=LINES,
-            seals=[with_token("t")],
-            seed=1,
-            clients=2,
-        )
+        seal = with_token("t")
+        speakers = [
+            AccessSpeaker(number=number, seed=1, instance=INSTANCE, seal=seal, lines=BY_FEATURE)
+            for number in range(2)
+        ]
+        fleet = Fleet(("127.0.0.1", port), speakers)
         tally, stop = fleet.tally, asyncio.Event()
         work = asyncio.create_task(fleet.work(stop))
         await enough.wait()

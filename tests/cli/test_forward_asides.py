@@ -20,6 +20,7 @@ from gateway.core.usage import Batch
 from gateway.store.signing import signing_key
 from gateway.upstream.spool import trailer
 from tests.store.outbox_house import INSTANCE, UPSTREAM, House, open_house
+from tests.stores.homes import Home
 
 pytestmark = pytest.mark.slow  # each a command over a store of its own; the story has quick tests
 
@@ -43,7 +44,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 def at(data_dir: Path, story: Callable[[House], Awaitable[T]]) -> T:
     async def told() -> T:
-        async with open_house(data_dir, partitions=256) as house:
+        async with open_house(Home(data_dir), partitions=256) as house:
             return await story(house)
 
     return asyncio.run(told())

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.core.model import Attachment, Catalogue, Line, Model
 from gateway.store.opening import open_store
@@ -49,7 +50,7 @@ def command(data_dir: Path, *arguments: str) -> list[str]:
 
 def verify(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(data_dir, *arguments), capture_output=True, text=True, timeout=30, check=False
+        command(data_dir, *arguments), capture_output=True, text=True, timeout=90, check=False
     )
 
 
@@ -111,6 +112,33 @@ def test_a_difference_is_named_and_exits_1(tmp_path: Path) -> None:
     assert told.stdout.splitlines()[-1].startswith("conservation: DEMO line L1 to parent: 42 acked")
     as_json = json.loads(verify(tmp_path, "--format", "json").stdout)
     assert not as_json["instances"][0]["lines"][0]["balanced"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("--deep",)])
+def test_an_instance_that_cannot_be_read_is_named_and_hides_no_other(
+    tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    store_with(tmp_path, BALANCED)
+
+    async def damage() -> None:
+        async with open_store("embedded", tmp_path, partitions=256) as store:
+            await store.catalogues.put(replace(CATALOGUE, id="AAA", default=False))
+            ledger = store.catalogues.keys("AAA").ledger
+            await store.client.delete(ledger)
+            await store.client.set(ledger, "no ledger")
+
+    asyncio.run(damage())
+    told = verify(tmp_path, *more)
+    assert told.returncode == 1, told.stderr
+    assert told.stdout.splitlines()[-1].startswith("conservation: AAA cannot be read: ")
+    assert "WRONGTYPE" in told.stdout
+    assert "seats" in told.stdout  # of the other one
+    instances = json.loads(verify(tmp_path, *more, "--format", "json").stdout)["instances"]
+    assert [(each["id"], len(each["lines"]), "unreadable" in each) for each in instances] == [
+        ("AAA", 0, True),
+        ("DEMO", 2, False),
+    ]
 
 
 @pytest.mark.slow
@@ -189,7 +217,7 @@ def test_a_watch_looks_again_until_ctrl_c_and_ends_as_the_last_look_did(tmp_path
         try:
             looks = [json.loads(process.stdout.readline()) for _ in range(2)]
             process.send_signal(signal.SIGINT)
-            assert process.wait(timeout=10) == 0
+            assert process.wait(timeout=60) == 0
         finally:
             process.kill()
     assert [look["conservation"] for look in looks] == ["OK", "OK"]

@@ -25,6 +25,7 @@ SPAN_S = (0.1, 1.5)  # of being away or stopped
 LEASE_PASSED_S = 17.0
 LONG_RUN_S = 60.0  # in which there is time for a lease to run out by itself
 TICK_S = 1.0
+JUDGED_WITHIN_S = 90.0  # once all runs again
 FORWARDERS = 2
 NAMES = [name_of(instance, feature) for instance in INSTANCES for feature in FEATURES]
 
@@ -48,6 +49,7 @@ class Nemesis:
     duration_s: float
     done: list[str] = field(default_factory=list)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+    _over: bool = False
 
     def __post_init__(self) -> None:
         self._dice = random.Random(f"nemesis {self.seed}")  # noqa: S311 (to be repeatable)
@@ -67,17 +69,22 @@ class Nemesis:
             deeds.append(asyncio.create_task(self._do(self._draw())))
             await asyncio.sleep(self._dice.uniform(*PAUSE_S))
         await asyncio.gather(*deeds)
-        for task in (working, judging):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        working.cancel()
+        self._over = True
+        with suppress(asyncio.CancelledError):
+            await working
+        await asyncio.wait_for(judging, JUDGED_WITHIN_S)
 
     @property
     def _passed_s(self) -> float:
         return time.monotonic() - self._begun_s
 
     async def _judge(self) -> None:
-        while not await self.scene.judge():
+        """Judge the books until all is over, at least once.
+
+        It is never cancelled: the store's client may swallow that.
+        """
+        while not await self.scene.judge() and not (self._over and self.scene.ticks):
             for spool in self.scene.spools:
                 spool.visit()
             await asyncio.sleep(TICK_S)

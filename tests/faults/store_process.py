@@ -19,7 +19,7 @@ import redis
 from gateway.store.bundled import SOCKET_FILE, BundledServer, launch
 from tests.system.processes import eventually
 
-START_S = 20.0
+START_S = 60.0
 
 
 class StoreProcess(AbstractContextManager["StoreProcess"]):

@@ -18,12 +18,13 @@ from pathlib import Path
 from tests.faults.checker import Evidence
 from tests.faults.ledger import Accepted, Handled, Seen, read_entries, unique_totals
 from tests.faults.plan import Plan, encode_plan
+from tests.stores.programs import lasting_port
 from tests.system.processes import clean_environ, eventually, read_line
 
 PROGRAM = (sys.executable, str(Path(__file__).with_name("upstream.py")))
 PLAN_FILE = "plan.json"
-START_S = 20.0
-BIND_S = 10.0
+START_S = 60.0
+BIND_S = 60.0
 
 
 class Upstream(AbstractContextManager["Upstream"]):
@@ -35,7 +36,7 @@ class Upstream(AbstractContextManager["Upstream"]):
 
     def __init__(self, directory: Path, *, exact: bool = False, forgets: bool = False) -> None:
         self.directory = directory
-        self.port = 0
+        self.port = lasting_port()
         self._words = ["--exact"] * exact + ["--forgets"] * forgets
         self._process: subprocess.Popen[str] | None = None
         self._plan = Plan()
@@ -64,8 +65,7 @@ class Upstream(AbstractContextManager["Upstream"]):
         return (self.directory / "log").read_text()
 
     def start(self) -> None:
-        """Start the process, on the port it had before, if any, and wait until it is ready."""
-        # Another process may borrow the port for a moment, while nobody listens on it.
+        """Start the process, on its own port, and wait until it is ready."""
         eventually(self._try_start, BIND_S)
 
     def kill(self) -> None:

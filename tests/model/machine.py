@@ -6,6 +6,7 @@ are. Not decided here: which steps there are (the machines).
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from functools import partial
 from itertools import count
@@ -16,10 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, run_state_machine_as_test
 
 from gateway.core.model import UNITS_MAX, AccessRequest
+from tests.model.asked import Asked
 from tests.model.bench import Bench
+from tests.model.floating import Floating
 from tests.model.laws import check_laws
 from tests.model.pools import AT_THE_END_OF_NUMBERS, BEGIN_MS, LEFT_AT_THE_END, first_catalogues
-from tests.model.twins import Asked, Twin, World
+from tests.model.twins import Twin, World
 
 EXAMPLES = int(os.environ.get("GATEWAY_MODEL_EXAMPLES", "20"))
 STEPS = 40
@@ -50,14 +53,17 @@ class Machine(RuleBasedStateMachine):
     def new(self, name: str, request: AccessRequest) -> Asked:
         return self.another(self.world.twins[name], request)
 
-    def another(self, twin: Twin, request: AccessRequest) -> Asked:
-        asked = Asked(twin, twin.index, request, f"id-{len(self.sent)}")
+    def another(
+        self, twin: Twin, request: AccessRequest, floating: Floating | None = None
+    ) -> Asked:
+        name = f"id-{len(self.sent)}"
+        asked = Asked(twin, twin.index, request, name, floating=floating)
         self.sent.append(asked)
         return asked
 
     def now(self, earlier: Asked) -> Asked:
         """The same request again, by the catalogue now in force."""
-        return Asked(earlier.twin, earlier.twin.index, earlier.request, earlier.name)
+        return dataclasses.replace(earlier, index=earlier.twin.index)
 
     def send(self, asked: list[Asked]) -> None:
         self.bench.do(self.world.ask(asked))

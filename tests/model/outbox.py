@@ -7,7 +7,7 @@ it chooses, the books must balance. Not decided here: which step is taken when (
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -23,6 +23,15 @@ from tests.model.twins import Twin, World
 LEASE_MS = 60_000
 ASIDE_MAX = 2  # far below the real one, so that it is met
 ROWS_READ_MAX = 10_000
+
+
+@asynccontextmanager
+async def leased(world: World, twin: Twin) -> AsyncIterator[None]:
+    """Have the lease of an instance's partition."""
+    outbox = RedisOutbox(world.store.topology, world.store.scripts, world.store.partitions)
+    assert await outbox.take_lease(twin.keys.partition, HOLDER, LEASE_MS)
+    yield
+    assert await outbox.drop_lease(twin.keys.partition, HOLDER)
 
 
 @dataclass(frozen=True, repr=False)
@@ -43,23 +52,20 @@ class Both:
     @property
     def outbox(self) -> RedisOutbox:
         store = self.world.store
-        return RedisOutbox(store.client, store.scripts, store.partitions)
+        return RedisOutbox(store.topology, store.scripts, store.partitions)
 
     @property
     def asides(self) -> Asides:
         store = self.world.store
-        return Asides(store.client, store.scripts, store.partitions)
+        return Asides(store.topology, store.scripts, store.partitions)
 
     @property
     def instance(self) -> str:
         return self.twin.keys.instance
 
-    @asynccontextmanager
-    async def leased(self) -> AsyncIterator[None]:
+    def leased(self) -> AbstractAsyncContextManager[None]:
         """Have the lease for the time of a step."""
-        assert await self.outbox.take_lease(self.twin.keys.partition, HOLDER, LEASE_MS)
-        yield
-        assert await self.outbox.drop_lease(self.twin.keys.partition, HOLDER)
+        return leased(self.world, self.twin)
 
     async def read(self) -> list[Row]:
         return await self.outbox.open_rows(self.instance, self.upstream, ROWS_READ_MAX)

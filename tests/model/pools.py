@@ -20,6 +20,7 @@ from gateway.core.model import (
     AccessRequest,
     Attachment,
     Catalogue,
+    FloatingLicense,
     Host,
     Line,
     Model,
@@ -51,8 +52,12 @@ def _line(line_id: str, feature: str, version: str, model: Model, count: int, **
     )
 
 
+# Another server may consume of these too.
+_SOLD: Final = FloatingLicense(license_id=1, product="PROD", license_key="key")
+
 LINES: Final = (
-    _line("C1", "calls", "1.0", Model.METERED, 10, undo_ms=HOUR_MS),
+    _line("C1", "calls", "1.0", Model.METERED, 10, undo_ms=HOUR_MS,
+          allow_negative_consumptions=True),
     _line("C2", "calls", "2.0", Model.METERED, 4, capacity=6, overdraft="50%", undo_ms=DAY_MS),
     _line("D1", "daily", "1.0", Model.METERED, 8, undo_ms=2 * DAY_MS, reset=Reset.DAILY,
           reset_timezone="Europe/Paris"),
@@ -67,6 +72,12 @@ LINES: Final = (
     _line("S3", "seats", "2.0", Model.CONCURRENT, 2, selectors={"site": "north"}),
     _line("S4", "seats", "3.0", Model.CONCURRENT, 5, starts_ms=BEGIN_MS + 2 * HOUR_MS),
     _line("G1", "guest", "1.0", Model.CONCURRENT, 4, selectors={"site": "north"}),
+    _line("K1", "cloud", "1.0", Model.METERED, 9, undo_ms=HOUR_MS, reset=Reset.DAILY,
+          allow_negative_consumptions=True, licensespring=_SOLD),
+    _line("K2", "cloud", "2.0", Model.METERED, UNITS_MAX, allow_negative_consumptions=True,
+          licensespring=_SOLD),
+    _line("K3", "desk", "1.0", Model.CONCURRENT, 4, borrow_ms=HOUR_MS, licensespring=_SOLD),
+    _line("K4", "room", "1.0", Model.METERED_REUSABLE, 3, licensespring=_SOLD),
     _line("N1", "next", "1.0", Model.METERED, 5, starts_ms=BEGIN_MS + DAY_MS, undo_ms=HOUR_MS),
 )  # fmt: skip
 METERED_LINES: Final = tuple(line.id for line in LINES if line.model.metered)
@@ -85,7 +96,8 @@ def first_catalogues(run: int) -> dict[str, Catalogue]:
 
 
 HOSTS: Final = (Host("string", "h1"), Host("user", "ann|é"), Host("STRING", "h2"))
-FEATURES: Final = ("calls", "daily", "free", "fresh", "pool", "seats", "guest", "next", "ghost")
+FEATURES: Final = ("calls", "daily", "free", "fresh", "pool", "seats", "guest", "next", "ghost",
+                   "cloud", "desk", "room")  # fmt: skip
 VERSIONS: Final = ("0", "1.0", "1.5", "2.0", "3.0", "9")
 SELECTORS: Final[tuple[dict[str, str], ...]] = (
     {},
@@ -165,16 +177,16 @@ def changes(draw: st.DrawFn) -> Change:
         case "retired":
             return _line_change(draw(_any_line), retired=draw(st.booleans()))
         case "reset":
-            line_id = draw(st.sampled_from(("C1", "D1", "D2", "F1", "F2")))
+            line_id = draw(st.sampled_from(("C1", "D1", "D2", "F1", "F2", "K1")))
             reset = draw(st.sampled_from(list(Reset)))
             return _line_change(line_id, reset=reset, reset_epoch=lambda version, _: version)
         case "undo":
-            line_id = draw(st.sampled_from(("C1", "C2", "D1", "D2", "F2")))
+            line_id = draw(st.sampled_from(("C1", "C2", "D1", "D2", "F2", "K1")))
             return _line_change(
                 line_id, undo_ms=draw(st.sampled_from((0, 2_000, HOUR_MS, 40 * DAY_MS)))
             )
         case "borrow":
-            line_id = draw(st.sampled_from(("P1", "P2", "S1", "S2")))
+            line_id = draw(st.sampled_from(("P1", "P2", "S1", "S2", "K3")))
             return _line_change(line_id, borrow_ms=draw(st.sampled_from((None, 1_500, HOUR_MS))))
         case _:
             return _upstreams(

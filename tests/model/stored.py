@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 from redis.asyncio import Redis
 
-from gateway.core.counters import State
+from gateway.core.counters import Hold, State
 from gateway.store.keys import InstanceKeys
 from tests.model.stored_lanes import plain_aside, plain_record, plain_refused, plain_sealed
 
@@ -86,10 +86,8 @@ def without_zeros(key: str, numbers: dict[str, int]) -> dict[str, int]:
     return numbers
 
 
-def _holds(text: bytes) -> dict[str, tuple[int, int, int]]:
-    return {
-        line: (count, lapse, model) for line, count, lapse, model in msgspec.msgpack.decode(text)
-    }
+def _holds(text: bytes) -> dict[str, tuple[Any, ...]]:
+    return {line: tuple(hold) for line, *hold in msgspec.msgpack.decode(text)}
 
 
 def _consumptions(text: bytes) -> list[tuple[int, int, int, str]]:
@@ -113,9 +111,10 @@ def counters_of(keys: InstanceKeys, state: State, ledger: dict[str, int]) -> Dum
         sums[f"acked|{line}"] = sums[f"days|{line}"] = units
     sums["seq"], sums["last_ms"] = state.seq, state.last_ms
     dump: Dump = {
-        keys.used: {f"{line}|{label}": units for (line, label), units in state.used.items()},
+        keys.used: {f"{line}|{label}": units for (line, label), units in state.used.items()}
+        | {f"elsewhere|{line}|{label}": units for (line, label), units in state.elsewhere.items()},
         keys.holds: {
-            host: {line: (h.count, h.lapses_ms, h.model) for line, h in held.items()}
+            host: {line: _hold(hold) for line, hold in held.items()}
             for host, held in state.holds.items()
         },
         keys.undo: {
@@ -130,6 +129,11 @@ def counters_of(keys: InstanceKeys, state: State, ledger: dict[str, int]) -> Dum
     }
     dump = {key: without_zeros(key, value) for key, value in dump.items()}
     return {key: value for key, value in dump.items() if value}
+
+
+def _hold(hold: Hold) -> tuple[Any, ...]:
+    kept = (hold.count, hold.lapses_ms, hold.model, hold.since_ms)
+    return (*kept, True) if hold.borrowed else kept
 
 
 def lapses_of(state: State) -> dict[str, int]:

@@ -10,11 +10,12 @@ import pytest
 from gateway.core.calls import Reply, Verdict
 from gateway.core.model import AccessRequest, Catalogue, Host, Line, Model, Want
 from gateway.store.calls import Job
+from tests.model.asked import Asked
 from tests.model.bench import Bench
 from tests.model.laws import check_laws
 from tests.model.pools import BEGIN_MS, BY_HOST, DAY_MS, HOUR_MS, SECOND_MS, TO_ONE
 from tests.model.stored import Dump
-from tests.model.twins import Asked, Twin, World
+from tests.model.twins import Twin, World
 
 SWEEP_MAX = 256  # of apply.lua
 HOSTS = SWEEP_MAX + 60  # the specification copies its state for each of them

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from gateway.core.model import AccessRequest, Attachment, Catalogue, Reset, Want
+from tests.model.asked import Asked
 from tests.model.bench import Bench
 from tests.model.edges import moment_ms
 from tests.model.laws import check_laws
@@ -23,7 +24,7 @@ from tests.model.pools import (
     Change,
     first_catalogues,
 )
-from tests.model.twins import Asked, Twin, World
+from tests.model.twins import Twin, World
 
 MINUTE_MS = 60_000
 RUNS = count(1)

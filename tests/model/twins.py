@@ -16,105 +16,27 @@ import pytest
 
 from gateway.core import ledger
 from gateway.core.calendar import DAY_MS, make_calendar
-from gateway.core.calls import (
-    DROP,
-    INCREMENTAL,
-    PARTIAL,
-    PREVIEW,
-    Ask,
-    Context,
-    Reply,
-    Table,
-    Verdict,
-    Why,
-)
-from gateway.core.catalogue import CatalogueIndex, ResolvedWant
-from gateway.core.counters import Day, State, day_of
+from gateway.core.calls import Context, Reply, Verdict, Why
+from gateway.core.catalogue import CatalogueIndex
+from gateway.core.counters import Day, State, day_of, set_elsewhere
 from gateway.core.decisions import Decision
-from gateway.core.fingerprint import dedupe_id, fingerprint
-from gateway.core.model import AccessRequest, Catalogue, Host, Reset
-from gateway.store.calls import Job, versions_of
+from gateway.core.fingerprint import dedupe_id
+from gateway.core.model import AccessRequest, Catalogue, Host, Line, Reset
+from gateway.core.ports import Step
 from gateway.store.catalogues import CatalogueConflict
+from gateway.store.durable import Durable
+from gateway.store.elsewhere import Taken, note_elsewhere
 from gateway.store.keys import META, InstanceKeys
 from gateway.store.opening import Store
-from tests.model.lane import Lane
+from tests.model.asked import Asked
+from tests.model.lane import HOLDER, Lane
 from tests.model.pools import Change
 from tests.model.stored import Dump, counters_of, read_store
 from tests.model.stored_lanes import lane_keys, lane_sums, noted
 
 CLOCK = "gw:clock"
-TTL_MS = 20 * 365 * DAY_MS  # the store's own clock, not the test's, forgets an id
 WEIGHTLESS = ("gw:clock", META)  # keys that are not compared
 NOTHING_GIVEN_UP: Final[Mapping[str, Decision]] = {}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request as it was sent: under which id, and against which version of the catalogue."""
-
-    twin: Twin
-    index: CatalogueIndex
-    request: AccessRequest
-    name: str  # the idempotency id; "" for a preview
-    preview: bool = False
-    drop: bool = False  # not a request: an administrator drops its host
-
-    @property
-    def explain_ms(self) -> int:
-        """Half of the requests are explained."""
-        return TTL_MS if sum(self.name.encode()) % 2 else 0
-
-    @property
-    def decision(self) -> tuple[str, ...]:
-        """What an administrator who drops a host has in the record."""
-        host = self.request.host.canonical
-        return tuple(Decision("ann", "drop", "", "", host).fields) if self.drop else ()
-
-    @property
-    def wants(self) -> list[ResolvedWant]:
-        resolve = self.index.resolve_apart if self.preview else self.index.resolve
-        return resolve(self.request)
-
-    @property
-    def flags(self) -> int:
-        incremental = INCREMENTAL if self.request.incremental else 0
-        partial = PARTIAL if self.request.partial else 0
-        other = (PREVIEW if self.preview else 0) | (DROP if self.drop else 0)
-        return incremental | partial | other
-
-    def job(self, *, sweep_only: bool = False) -> Job:
-        """Say it to the lane."""
-        return Job(
-            index=self.index,
-            wants=self.wants,
-            dedupe_id=dedupe_id(self.index.catalogue.id, self.name) if self.name else "",
-            ttl_ms=TTL_MS,
-            fingerprint=fingerprint(self.request).hex(),
-            echo=f"as first sent: {self.name}",
-            host=self.request.host.canonical,
-            flags=self.flags,
-            sweep_only=sweep_only,
-            explain_ms=self.explain_ms,
-            decision=self.decision,
-        )
-
-    def ask(self) -> tuple[list[Table], Ask]:
-        """Say it to the specification."""
-        wants = self.wants
-        ask = Ask(
-            context=0,
-            id=self.name,
-            ttl_ms=TTL_MS,
-            fingerprint=fingerprint(self.request).hex(),
-            echo=f"as first sent: {self.name}",
-            host=self.request.host.canonical,
-            flags=self.flags,
-            wants=[(at, units) for at, (_, units) in enumerate(wants)],
-            explain_ms=self.explain_ms,
-            versions=versions_of(self.job()),
-            decision=self.decision,
-        )
-        return [resolved.table for resolved, _ in wants], ask
 
 
 @dataclass(eq=False)
@@ -128,6 +50,7 @@ class Twin:
     names: set[str] = field(default_factory=set)
     lanes: dict[str, Lane] = field(default_factory=dict)  # of every upstream there ever was
     record: list[dict[str, Any]] = field(default_factory=list)
+    former: list[CatalogueIndex] = field(default_factory=list)  # left by the last requests
 
     @property
     def attached(self) -> set[str]:
@@ -162,6 +85,9 @@ class Twin:
             self.state, reply = ledger.apply(self.state, context, tables, ask, clock_ms)
         if reply.verdict is Verdict.DONE and not asked.preview:
             self.names.add(asked.name)
+        if self.state.version != self.index.catalogue.version:
+            self.former.append(self.index)
+            self.index = CatalogueIndex(_catalogue(self.state.catalogue))
         self.record += [noted([*decision], units) for decision, units in self.state.decisions]
         self.state.decisions = []
         return reply
@@ -263,9 +189,20 @@ class World:
     async def ask(self, asked: Iterable[Asked]) -> None:
         """Send requests together; each answer has to be the one of one after another."""
         asked = list(asked)
+        for twin in self.twins.values():
+            twin.former = []
         futures = [self.store.lane.submit(each.job()) for each in asked]
         expected = [each.twin.apply(each, self.clock_ms) for each in asked]
         assert expected == list(await asyncio.gather(*futures))
+
+    async def take_elsewhere(self, twin: Twin, line: Line, units: int, holder: str) -> None:
+        """Have others consume of a line, as whoever speaks with the cloud is told."""
+        taken = Taken.at(line, max(self.clock_ms, twin.state.last_ms), units)
+        durable = Durable(self.store.topology)
+        step = await note_elsewhere(durable, self.store.scripts, twin.keys, holder, [taken])
+        assert step is (Step.DONE if holder == HOLDER else Step.LEASE_LOST)
+        if step is Step.DONE:
+            set_elsewhere(twin.state, taken.line, taken.label, taken.units, taken.until_ms)
 
     async def sweep(self, twin: Twin) -> None:
         """Have lapses swept without a request; to the specification that is a look at nothing."""
@@ -294,6 +231,7 @@ class World:
             catalogue = found.pop(twin.keys.cat)
             assert {"version", "blob"} == catalogue.keys()  # no cut is left undone
             assert twin.state.version == int(catalogue["version"])
+            assert twin.index.catalogue == _catalogue(catalogue["blob"])
             for name in twin.names:
                 kept = dedupe_id(twin.keys.instance, name)
                 assert found.pop(twin.keys.outcome(kept))
@@ -321,5 +259,6 @@ def _names(catalogue: Catalogue) -> set[str]:
     return {upstream.name for upstream in catalogue.upstreams}
 
 
+_catalogue = msgspec.msgpack.Decoder(Catalogue).decode
 _why = msgspec.msgpack.Decoder(Why).decode
 _NOTHING = AccessRequest(host=Host("string", "nobody"))

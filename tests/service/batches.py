@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from msgspec.structs import replace
@@ -23,9 +22,11 @@ from gateway.service.credentials import Credentials
 from gateway.store.calls import Job
 from gateway.store.catalogues import Catalogues
 from gateway.store.lanes import Lane
-from gateway.store.opening import Store, open_store
+from gateway.store.opening import Store
+from tests.stores.homes import Home
 from tests.vectors.credentials import keys_of, token
 from tests.vectors.loader import applied
+from tests.vectors.patience import PATIENT_S
 
 CAPACITY = 100  # of sessions in DEMO
 WINDOW = WINDOW_WORK // 2  # lines of `sessions`, each a line's worth of work and one candidate
@@ -40,7 +41,7 @@ class House:
 
     def __init__(self, store: Store) -> None:
         self.store, self.instance = store, f"BATCH-{next(_numbers)}"
-        self.own = Catalogues(store.client, store.scripts, store.partitions)
+        self.own = Catalogues(store.topology, store.scripts, store.partitions)
         self.lane: Any = store.lane
         self.clock_s: Callable[[], float] = time.monotonic
 
@@ -90,10 +91,10 @@ At = Callable[[Callable[[House], Awaitable[None]]], None]
 
 
 @contextmanager
-def houses(data_dir: Path) -> Iterator[At]:
+def houses(home: Home) -> Iterator[At]:
     """Give what runs a story at a house that is provisioned."""
     with asyncio.Runner() as runner:
-        opened = open_store("embedded", data_dir, partitions=8)
+        opened = home.open(partitions=8, deadline_s=PATIENT_S)
         store = runner.run(opened.__aenter__())
 
         def run(story: Callable[[House], Awaitable[None]]) -> None:

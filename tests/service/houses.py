@@ -6,7 +6,6 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,8 +19,10 @@ from gateway.service.admin import Admin, Hashing
 from gateway.store.catalogues import Catalogues
 from gateway.store.keys import address_logins, logins_under_way
 from gateway.store.logins import Logins
-from gateway.store.opening import Store, open_store
+from gateway.store.opening import Store
 from gateway.store.signing import session_key
+from tests.stores.homes import Home
+from tests.vectors.patience import PATIENT_S
 
 PASSWORD = "correct horse"
 HASH = hash_password(PASSWORD.encode(), bytes(16))
@@ -54,7 +55,7 @@ class House:
         logins = Logins(
             store.client, store.scripts, store.partitions, PER_USER_MAX, PER_ADDRESS_MAX
         )
-        catalogues = Catalogues(store.client, store.scripts, store.partitions)
+        catalogues = Catalogues(store.topology, store.scripts, store.partitions)
         self.admin = Admin(catalogues, logins, key, lambda: self.now_s, hashing=self.hashing)
 
     async def put(self, *users: User, **changes: Any) -> Catalogue:
@@ -109,10 +110,10 @@ At = Callable[[Callable[[House], Awaitable[None]]], None]
 
 
 @contextmanager
-def houses(data_dir: Path) -> Iterator[At]:
+def houses(home: Home) -> Iterator[At]:
     """Open a store, and give what runs a story at a house whose one administrator is ann."""
     with asyncio.Runner() as runner:
-        opened = open_store("embedded", data_dir, partitions=8)
+        opened = home.open(partitions=8, deadline_s=PATIENT_S)
         store = runner.run(opened.__aenter__())
         key = runner.run(session_key(store))
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-from redis.exceptions import ConnectionError as StoreConnectionError
 from structlog.testing import CapturingLogger
 
 from gateway.core.errors import (
@@ -32,11 +31,12 @@ from tests.service.houses import (
     houses,
     refused,
 )
+from tests.stores.homes import Home
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[At]:
-    with houses(tmp_path_factory.mktemp("houses")) as run:
+def at(shared_home: Home) -> Iterator[At]:
+    with houses(shared_home) as run:
         yield run
 
 
@@ -237,19 +237,16 @@ def test_a_change_of_the_default_instance_takes_the_sign_back_from_nobody(at: At
     at(story)
 
 
-def test_a_sign_that_cannot_be_written_is_an_unavailable_store(
-    at: At, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def away(*_: Any, **__: Any) -> int:
-        raise StoreConnectionError("gone")
-
+def test_a_sign_that_cannot_be_written_is_an_unavailable_store(at: At) -> None:
     async def story(house: House) -> None:
-        with monkeypatch.context() as patch:
-            patch.setattr(house.store.client, "hset", away)
-            error = await refused(house.put(ann(), default=True))
+        client, kept = house.store.client, f"{{{META}}}:kept"  # in the same slot
+        await client.rename(META, kept)
+        await client.set(META, "no hash any more")
+        error = await refused(house.put(ann(), default=True))
+        await client.rename(kept, META)
         assert isinstance(error, Unavailable)
         assert error.outcome == "unknown"
-        assert await house.store.client.hget(META, "default") is None
+        assert await client.hget(META, "default") is None
         await house.put(ann(), default=False)
 
     at(story)

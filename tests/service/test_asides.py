@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -30,6 +29,7 @@ from gateway.service.decisions import (
 )
 from gateway.upstream.spool import Trailer, trailer
 from tests.store.outbox_house import INSTANCE, UPSTREAM, House, at_home
+from tests.stores.homes import Home
 
 MARK = Mark("L1", "", "sessions 1.0: LIMIT", since_ms=1_000, retry_ms=2_000)
 KEY = generate("EdDSA")
@@ -63,7 +63,7 @@ PLACES = {
 
 @pytest.mark.parametrize(("known", "action"), FITTING)
 def test_a_decision_that_fits_moves_all_units_and_is_recorded(
-    tmp_path: Path, known: Known, action: Action
+    home: Home, known: Known, action: Action
 ) -> None:
     async def story(house: House) -> None:
         desk, item = await put(house, known)
@@ -83,11 +83,11 @@ def test_a_decision_that_fits_moves_all_units_and_is_recorded(
             await desk.find(item.address)
         assert before == await house.dump()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
 @pytest.mark.parametrize("known", [Known.DEAD, Known.BLOCKED])
-def test_what_was_not_applied_for_sure_is_not_reconciled(tmp_path: Path, known: Known) -> None:
+def test_what_was_not_applied_for_sure_is_not_reconciled(home: Home, known: Known) -> None:
     async def story(house: House) -> None:
         desk, item = await put(house, known)
         before = await house.dump()
@@ -96,10 +96,10 @@ def test_what_was_not_applied_for_sure_is_not_reconciled(tmp_path: Path, known: 
                 await desk.decide(item, action, "dana", "we looked")
         assert before == await house.dump()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_of_two_people_the_second_is_told_what_the_first_decided(tmp_path: Path) -> None:
+def test_of_two_people_the_second_is_told_what_the_first_decided(home: Home) -> None:
     async def story(house: House) -> None:
         desk, item = await put(house, Known.IN_DOUBT)
         await desk.decide(item, Action.APPLIED, "dana", "in their log")
@@ -108,10 +108,10 @@ def test_of_two_people_the_second_is_told_what_the_first_decided(tmp_path: Path)
             await desk.decide(item, Action.RETRY, "kim", "it is not there")
         assert before == await house.dump()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_everything_set_aside_is_listed_with_an_address_that_finds_it(tmp_path: Path) -> None:
+def test_everything_set_aside_is_listed_with_an_address_that_finds_it(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("users", 1)
         await house.put_aside("dead", Standing.DEAD, "HTTP 422")
@@ -135,19 +135,19 @@ def test_everything_set_aside_is_listed_with_an_address_that_finds_it(tmp_path: 
         assert (await desk.find("parked")).body == b"body of parked"
         assert parked.kind == ""
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_what_is_no_address_is_bad_input(tmp_path: Path) -> None:
+def test_what_is_no_address_is_bad_input(home: Home) -> None:
     async def story(house: House) -> None:
         for address in ("", "a/b", "a/b/c/d", "a b", "../x", "DEMO/up/", "x" * 65):
             with pytest.raises(InvalidInput, match="is no address"):
                 await desk_of(house).find(address)
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_what_never_was_there_is_said_not_to_be_there(tmp_path: Path) -> None:
+def test_what_never_was_there_is_said_not_to_be_there(home: Home) -> None:
     async def story(house: House) -> None:
         before = await house.dump()
         for address in ("b1", f"{INSTANCE}/{UPSTREAM}/L1", "NOBODY/up/L1"):
@@ -155,7 +155,7 @@ def test_what_never_was_there_is_said_not_to_be_there(tmp_path: Path) -> None:
                 await desk_of(house).find(address)
         assert before == await house.dump()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
 async def spooled(house: House, batch_id: str, number: int) -> Trailer:
@@ -168,7 +168,7 @@ async def settled(desk: Desk, *trailers: Trailer) -> list[Receipt]:
     return [each async for each in desk.settle(trailers, PUBLIC, "dana", "r.ndjson")]
 
 
-def test_a_receipt_settles_what_waits_and_says_what_was_settled_before(tmp_path: Path) -> None:
+def test_a_receipt_settles_what_waits_and_says_what_was_settled_before(home: Home) -> None:
     async def story(house: House) -> None:
         desk = desk_of(house, SPOOLED)
         first, second = await spooled(house, "b1", 1), await spooled(house, "b2", 2)
@@ -186,10 +186,10 @@ def test_a_receipt_settles_what_waits_and_says_what_was_settled_before(tmp_path:
         assert {each.told for each in await settled(desk, first, second)} == {Told.BEFORE}
         assert before == await house.dump()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_one_forged_line_settles_nothing_of_a_receipt(tmp_path: Path) -> None:
+def test_one_forged_line_settles_nothing_of_a_receipt(home: Home) -> None:
     async def story(house: House) -> None:
         desk = desk_of(house, SPOOLED)
         good = await spooled(house, "b1", 1)
@@ -201,10 +201,10 @@ def test_one_forged_line_settles_nothing_of_a_receipt(tmp_path: Path) -> None:
         assert [problem.split(" ")[1] for problem in caught.value.problems] == ["b2", "b3"]
         assert before == await house.dump()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_what_a_receipt_names_and_is_not_waiting_is_told_with_the_reason(tmp_path: Path) -> None:
+def test_what_a_receipt_names_and_is_not_waiting_is_told_with_the_reason(home: Home) -> None:
     async def story(house: House) -> None:
         desk = desk_of(house, SPOOLED)
         retried, waits = await spooled(house, "b1", 1), await spooled(house, "b2", 2)
@@ -220,10 +220,10 @@ def test_what_a_receipt_names_and_is_not_waiting_is_told_with_the_reason(tmp_pat
         assert "other bytes" in told[3].why
         assert (await house.sums())["L1"] == {"forwarded": 1, "open": 1}
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_a_dead_batch_waits_for_no_receipt(tmp_path: Path) -> None:
+def test_a_dead_batch_waits_for_no_receipt(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 1)
         batch = await house.put_aside("b1", Standing.DEAD, body=b"x\n")
@@ -233,7 +233,7 @@ def test_a_dead_batch_waits_for_no_receipt(tmp_path: Path) -> None:
         assert before == await house.dump()
         assert hashlib.sha256(batch.body).hexdigest() == told.trailer.sha256
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
 def test_every_case_has_a_sentence_and_a_way_out() -> None:

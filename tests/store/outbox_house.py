@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.fingerprint import fingerprint
@@ -29,13 +29,16 @@ from gateway.core.ports import Mark, Standing, Step
 from gateway.core.usage import Batch, choose_rows
 from gateway.store.asides import Asides
 from gateway.store.calls import Job
+from gateway.store.durability import NO_WAIT, wait_for
 from gateway.store.keys import PartitionKeys
-from gateway.store.opening import Store, open_store
+from gateway.store.opening import Store
 from gateway.store.outbox import RedisOutbox
+from tests.stores.homes import Home
 
 INSTANCE, UPSTREAM = "DEMO", "up"
+SYNCED = wait_for("local", 1)
 HOUR_MS = 3_600_000
-TTL_MS = 15_000
+TTL_MS = 60_000
 HORIZON_MS = 86_400_000
 
 
@@ -76,10 +79,15 @@ class House:
     def partition(self) -> int:
         return self.store.catalogues.keys(INSTANCE).partition
 
+    @property
+    def server(self) -> Redis:
+        """The server that has the instance, for what is not about a key."""
+        return self.store.topology.client_of(self.store.catalogues.keys(INSTANCE).cat)
+
     def fsync(self, each_call: bool) -> None:
         """Go on with an outbox whose steps wait for the disk, or do not."""
-        client, scripts = self.store.client, self.store.scripts
-        self.outbox = RedisOutbox(client, scripts, self.store.partitions, fsync=each_call)
+        store, wait = self.store, SYNCED if each_call else NO_WAIT
+        self.outbox = RedisOutbox(store.topology, store.scripts, store.partitions, wait)
 
     async def use(self, feature: str, units: int, host: str = "h1") -> None:
         request = AccessRequest(
@@ -185,34 +193,34 @@ class House:
 
 @asynccontextmanager
 async def open_house(
-    data_dir: Path, *, fsync: bool = False, partitions: int = 4
+    home: Home, *, fsync: bool = False, partitions: int = 4
 ) -> AsyncIterator[House]:
     ack = "local" if fsync else "written"
-    async with open_store("embedded", data_dir, partitions=partitions, ack=ack) as store:
+    async with home.open(partitions=partitions, ack=ack) as store:
         if await store.catalogues.read(INSTANCE) is None:
             await store.catalogues.put(CATALOGUE)
         index = await store.catalogues.read(INSTANCE)
         assert index is not None
-        outbox = RedisOutbox(store.client, store.scripts, store.partitions, fsync=fsync)
-        asides = Asides(store.client, store.scripts, store.partitions, fsync=fsync)
+        said = (store.topology, store.scripts, store.partitions, SYNCED if fsync else NO_WAIT)
+        outbox, asides = RedisOutbox(*said), Asides(*said)
         yield House(store, outbox, asides, index)
 
 
 def at_home(
-    data_dir: Path,
+    home: Home,
     story: Callable[[House], Awaitable[None]],
     *,
     fsync: bool = False,
     partitions: int = 4,
 ) -> None:
     async def run() -> None:
-        async with open_house(data_dir, fsync=fsync, partitions=partitions) as house:
+        async with open_house(home, fsync=fsync, partitions=partitions) as house:
             await story(house)
 
     asyncio.run(run())
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 60.0) -> None:
     step_s = 0.005
     for _ in range(int(within_s / step_s)):
         if await condition():

@@ -6,15 +6,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from gateway.store import usage
-from gateway.store.opening import Store, open_store
+from gateway.store.opening import Store
 from gateway.store.usage import Month, Record
+from tests.stores.homes import Home
 
 LINES = 40
 _numbers = iter(range(1_000))
@@ -47,10 +47,10 @@ class House:
 At = Callable[[Callable[[House], Awaitable[None]]], None]
 
 
-def houses(data_dir: Path) -> Iterator[At]:
+def houses(home: Home) -> Iterator[At]:
     """Give what tells a story to a new house, all on one store."""
     with asyncio.Runner() as runner:
-        opened = open_store("embedded", data_dir, partitions=8)
+        opened = home.open(partitions=8)
         store = runner.run(opened.__aenter__())
 
         def run(story: Callable[[House], Awaitable[None]]) -> None:

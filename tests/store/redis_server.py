@@ -19,21 +19,27 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from gateway.core.keys import private_pem
-from tests.system.processes import eventually, free_port
+from tests.stores.programs import lasting_port
+from tests.system.processes import eventually
 
 DURABLE = ("--appendonly", "yes", "--save", "")
 
 
 @contextmanager
-def redis_server(directory: Path, *settings: str, tls: bool = False) -> Iterator[str]:
-    """Run it with `settings` and give its address; skip without it, but not in CI."""
+def redis_server(
+    directory: Path, *settings: str, tls: bool = False, watched: int = 0
+) -> Iterator[str]:
+    """Run it with `settings` and give its address; skip without it, but not in CI.
+
+    With `watched` it is a sentinel, of the server at that port, which it calls "main".
+    """
     binary = shutil.which("redis-server")
     if binary is None:
         if os.environ.get("CI"):
             pytest.fail("redis-server is not installed")
         pytest.skip("redis-server is not installed")
     directory.mkdir(exist_ok=True)
-    port = free_port()
+    port = lasting_port()
     url = f"redis://127.0.0.1:{port}"
     listen = ["--port", str(port)]
     if tls:
@@ -41,8 +47,14 @@ def redis_server(directory: Path, *settings: str, tls: bool = False) -> Iterator
         url = f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate}"
         listen = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"]
         listen += ["--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
+        listen += ["--tls-ca-cert-file", str(certificate)]
+    mode = []
+    if watched:
+        file = directory / "sentinel.conf"
+        file.write_text(f"sentinel monitor main 127.0.0.1 {watched} 1\n")
+        mode, settings = [str(file)], (*settings, "--sentinel")
     process = subprocess.Popen(
-        [binary, *listen, "--bind", "127.0.0.1", "--dir", str(directory), *settings],
+        [binary, *mode, *listen, "--bind", "127.0.0.1", "--dir", str(directory), *settings],
         stdout=subprocess.DEVNULL,
     )
     try:
@@ -57,12 +69,15 @@ def redis_server(directory: Path, *settings: str, tls: bool = False) -> Iterator
 def _answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
-    except redis.ConnectionError:
+    except (redis.ConnectionError, redis.TimeoutError):
         return False
 
 
 def _certificate(directory: Path) -> tuple[Path, Path]:
-    """Make a certificate of 127.0.0.1 that signs itself."""
+    """Make a certificate of 127.0.0.1 that signs itself, or take the one that is there."""
+    certificate, key_file = directory / "server.pem", directory / "server.key"
+    if certificate.exists():
+        return certificate, key_file
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)
@@ -79,7 +94,6 @@ def _certificate(directory: Path) -> tuple[Path, Path]:
         )
         .sign(key, SHA256())
     )
-    certificate, key_file = directory / "server.pem", directory / "server.key"
     certificate.write_bytes(built.public_bytes(Encoding.PEM))
     key_file.write_bytes(private_pem(key))
     return certificate, key_file

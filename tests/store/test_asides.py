@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import msgspec
 import pytest
 
@@ -14,6 +12,7 @@ from gateway.store.asides import Waiting
 from gateway.store.ledgers import read_deep
 from gateway.store.outbox import ASIDE_MAX
 from tests.store.outbox_house import HORIZON_MS, INSTANCE, UPSTREAM, House, at_home
+from tests.stores.homes import Home
 
 MARK = Mark("L1", "", "sessions 1.0: LIMIT", since_ms=1_000, retry_ms=2_000)
 
@@ -22,7 +21,7 @@ def decision(what: str, subject: str) -> Decision:
     return Decision("dana", what, "because", UPSTREAM, subject)
 
 
-def test_named_rows_of_a_refused_batch_wait_and_the_others_are_open_once(tmp_path: Path) -> None:
+def test_named_rows_of_a_refused_batch_wait_and_the_others_are_open_once(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         await house.use("users", 7)
@@ -44,13 +43,11 @@ def test_named_rows_of_a_refused_batch_wait_and_the_others_are_open_once(tmp_pat
         assert await house.asides.blocked(INSTANCE, UPSTREAM) == []
         assert (await house.outbox.marks(INSTANCE, UPSTREAM))[0] == []
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
 @pytest.mark.parametrize("standing", Standing)
-def test_a_batch_is_set_aside_with_all_that_is_known_of_it(
-    tmp_path: Path, standing: Standing
-) -> None:
+def test_a_batch_is_set_aside_with_all_that_is_known_of_it(home: Home, standing: Standing) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         batch = await house.put_aside("b1", standing, "timed out", attempts=2)
@@ -68,10 +65,10 @@ def test_a_batch_is_set_aside_with_all_that_is_known_of_it(
         await house.use("sessions", 1)
         assert (await house.seal(await house.lease(), "b2")).id == "b2"
 
-    at_home(tmp_path, story, fsync=standing is Standing.DEAD)
+    at_home(home, story, fsync=standing is Standing.DEAD)
 
 
-def test_nothing_more_is_set_aside_when_the_shelf_is_full(tmp_path: Path) -> None:
+def test_nothing_more_is_set_aside_when_the_shelf_is_full(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         holder = await house.lease()
@@ -83,13 +80,13 @@ def test_nothing_more_is_set_aside_when_the_shelf_is_full(tmp_path: Path) -> Non
         assert full is Step.FULL
         assert before == await house.dump()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
 @pytest.mark.parametrize("standing", Standing)
 @pytest.mark.parametrize("fate", Fate)
 def test_a_decision_moves_the_units_once_and_is_recorded_once(
-    tmp_path: Path, standing: Standing, fate: Fate
+    home: Home, standing: Standing, fate: Fate
 ) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
@@ -109,11 +106,11 @@ def test_a_decision_moves_the_units_once_and_is_recorded_once(
             assert await house.outbox.dirty() == {house.partition: [INSTANCE]}
             assert (await house.seal(await house.lease(), "b2")).id == "b2"
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
 @pytest.mark.parametrize("fate", [Fate.OPEN, Fate.DEAD])
-def test_blocked_rows_are_released_with_their_marks(tmp_path: Path, fate: Fate) -> None:
+def test_blocked_rows_are_released_with_their_marks(home: Home, fate: Fate) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         await house.block("b1", [MARK])
@@ -125,10 +122,10 @@ def test_blocked_rows_are_released_with_their_marks(tmp_path: Path, fate: Fate) 
         (recorded,) = await house.asides.decisions(INSTANCE)
         assert (recorded.subject, recorded.units) == ("L1", "L1=42")
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_halves_wait_in_turn_and_count_as_sealed(tmp_path: Path) -> None:
+def test_halves_wait_in_turn_and_count_as_sealed(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         await house.use("users", 7)
@@ -151,10 +148,10 @@ def test_halves_wait_in_turn_and_count_as_sealed(tmp_path: Path) -> None:
         assert ledger.rows is not None
         assert sum(ledger.rows.sealed.values()) == second.rows[0].units
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_what_waits_for_an_upstream_is_told_by_line_and_place(tmp_path: Path) -> None:
+def test_what_waits_for_an_upstream_is_told_by_line_and_place(home: Home) -> None:
     async def story(house: House) -> None:
         assert await house.asides.waiting(INSTANCE, UPSTREAM) is None
         await house.use("sessions", 1)
@@ -171,10 +168,10 @@ def test_what_waits_for_an_upstream_is_told_by_line_and_place(tmp_path: Path) ->
         }
         assert await house.asides.waiting(INSTANCE, UPSTREAM) == Waiting(units)
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_a_carried_mark_speaks_of_no_blocked_row(tmp_path: Path) -> None:
+def test_a_carried_mark_speaks_of_no_blocked_row(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("users", 7)
         carried = Mark("L2", "", "UNDO_WINDOW", since_ms=1, retry_ms=2, carried=True)
@@ -183,4 +180,4 @@ def test_a_carried_mark_speaks_of_no_blocked_row(tmp_path: Path) -> None:
         assert blocked.marks == ()
         assert blocked.rows == (Row("L2", blocked.rows[0].hour, "", 7),)
 
-    at_home(tmp_path, story)
+    at_home(home, story)

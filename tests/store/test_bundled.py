@@ -124,7 +124,7 @@ def test_a_log_that_cannot_be_written_is_refused_in_a_sentence(
 
 
 def connect(path: str) -> redis.Redis:
-    return redis.Redis(unix_socket_path=path, socket_timeout=2)
+    return redis.Redis(unix_socket_path=path, socket_timeout=30)
 
 
 def pid_of(path: str) -> int:

@@ -16,7 +16,8 @@ from gateway.core.model import Held
 from gateway.core.numbers import client_number
 from gateway.store import clients
 from gateway.store.clients import Asked, Hosts
-from gateway.store.opening import Store, open_store
+from gateway.store.opening import Store
+from tests.stores.homes import Home
 
 Seen = dict[str, int]
 Run = Callable[[Callable[["House"], Awaitable[None]]], None]
@@ -51,9 +52,9 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(shared_home: Home) -> Iterator[Run]:
     with asyncio.Runner() as runner:
-        opened = open_store("embedded", tmp_path_factory.mktemp("store"), partitions=4)
+        opened = shared_home.open(partitions=4)
         store = runner.run(opened.__aenter__())
         numbers = iter(range(1_000))
 

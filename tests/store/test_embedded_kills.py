@@ -82,14 +82,14 @@ def slay(pid: int) -> None:
 
 def look(path: str) -> tuple[int, int]:
     """Give the server's process id, and what it has counted."""
-    with redis.Redis(unix_socket_path=path, socket_timeout=2) as client:
+    with redis.Redis(unix_socket_path=path, socket_timeout=30) as client:
         return int(client.info("server")["process_id"]), int(client.get("n") or 0)
 
 
 def count_until_it_ends(path: str, begun: Kill) -> int:
     """Keep PIPELINED counts under way; give the last one answered, read byte by byte as it came."""
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(10)
+        connection.settimeout(60)
         connection.connect(path)
         under_way = answered = 0
         heard = b""

@@ -11,7 +11,9 @@ import random
 import signal
 import threading
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from contextlib import closing, suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,10 @@ from tests.system.processes import eventually
 KEYS = InstanceKeys("KILLED", 4)
 MONTHS = [202401, 202402, 202403]
 LINES, DAYS = 60, 20
-ALIVE_S_MAX = 0.06
+CALL_LINES = 3
+CALLS_MAX = 10  # before a kill is on its way
+ON_ITS_WAY_S_MAX = 0.002
+LATE_CALLS_MAX = 5  # while it is
 
 Units = dict[tuple[str, int], int]  # by line and month
 EXPECTED: Units = {
@@ -100,19 +105,35 @@ async def _read(client: Redis, key: str) -> dict[str, int]:
     return {name.decode(): int(value) for name, value in found.items()}
 
 
-async def _fold(path: str, lines_max: int = 500) -> None:
+async def _fold(
+    path: str, lines_max: int = 500, after: Callable[[int], Awaitable[None]] | None = None
+) -> None:
+    """Fold all there is; `after` is told the number of each call."""
+    numbers = count(1)
     async with _client(path) as client:
         folds = Folds(client, Scripts(), KEYS)
         for month in MONTHS:
-            while (await folds.fold(month, lines_max)).left:
-                pass
+            left = True
+            while left:
+                left = (await folds.fold(month, lines_max)).left
+                if after is not None:
+                    await after(next(numbers))
 
 
 async def _fold_until_it_ends(path: str, chance: random.Random) -> None:
     async with _client(path) as client:
         pid = int((await client.info("server"))["process_id"])
-    timer = threading.Timer(chance.uniform(0, ALIVE_S_MAX), os.kill, (pid, signal.SIGKILL))
-    timer.start()
+    way_s, last = chance.uniform(0, ON_ITS_WAY_S_MAX), chance.randint(1, CALLS_MAX)
+    kill = threading.Timer(way_s, os.kill, (pid, signal.SIGKILL))
+
+    async def after(number: int) -> None:
+        if number == last:
+            kill.start()
+        elif number == last + LATE_CALLS_MAX:  # amid the folding also where the thread is late
+            await asyncio.to_thread(kill.join)
+
     with suppress(Unavailable):
-        await _fold(path, lines_max=3)
-    timer.join()
+        await _fold(path, CALL_LINES, after)
+    if kill.ident is None:  # there was less to fold than that
+        kill.start()
+    kill.join()

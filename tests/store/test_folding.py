@@ -12,7 +12,8 @@ import pytest
 
 from gateway.store import folding
 from gateway.store.folding import Folds, Moved, portions
-from gateway.store.opening import Store, open_store
+from gateway.store.opening import Store
+from tests.stores.homes import Home
 
 MONTH = 202401
 UNITS_MAX = 2**53 - 1
@@ -47,9 +48,9 @@ At = Callable[[Callable[[House], Awaitable[None]]], None]
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[At]:
+def at(shared_home: Home) -> Iterator[At]:
     with asyncio.Runner() as runner:
-        opened = open_store("embedded", tmp_path_factory.mktemp("folds"), partitions=8)
+        opened = shared_home.open(partitions=8)
         store = runner.run(opened.__aenter__())
 
         def run(story: Callable[[House], Awaitable[None]]) -> None:

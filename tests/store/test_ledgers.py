@@ -10,7 +10,6 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -26,7 +25,8 @@ from gateway.store import ledgers
 from gateway.store.calls import Job
 from gateway.store.folding import Folds
 from gateway.store.ledgers import DEEP_TRIES_MAX, UpstreamSums, read_deep, read_ledger
-from gateway.store.opening import Store, open_store
+from gateway.store.opening import Store
+from tests.stores.homes import Home
 
 INSTANCE = "DEMO"
 UNDO_MS = 3_600_000
@@ -57,8 +57,8 @@ CATALOGUE = Catalogue(
 
 
 @asynccontextmanager
-async def demo(data_dir: Path, catalogue: Catalogue = CATALOGUE) -> AsyncIterator[Store]:
-    async with open_store("embedded", data_dir, partitions=4) as store:
+async def demo(home: Home, catalogue: Catalogue = CATALOGUE) -> AsyncIterator[Store]:
+    async with home.open(partitions=4) as store:
         await store.catalogues.put(catalogue)
         yield store
 
@@ -95,7 +95,6 @@ class Late:
         self.store = store
         self.looks = looks
         self.hkeys = store.client.hkeys
-        self.hscan = store.client.hscan
         self.numbers = count()
 
     def pipeline(self, transaction: bool) -> Any:
@@ -113,9 +112,9 @@ class Late:
         return pipeline
 
 
-def test_an_instance_without_a_ledger_reads_as_zeros(tmp_path: Path) -> None:
+def test_an_instance_without_a_ledger_reads_as_zeros(home: Home) -> None:
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             ledger = await read_ledger(store.client, store.catalogues.keys("NOBODY"))
             assert ledger.version == 0
             assert ledger.acked == {}
@@ -124,9 +123,9 @@ def test_an_instance_without_a_ledger_reads_as_zeros(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_granted_units_are_acked_in_their_days_and_open_to_each_upstream(tmp_path: Path) -> None:
+def test_granted_units_are_acked_in_their_days_and_open_to_each_upstream(home: Home) -> None:
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             await access(store, ("sessions", 42), ("pages", 7), ("editor", 2))
             await access(store, ("sessions", -2), ("pages", -3))
             ledger = await read_ledger(store.client, store.catalogues.keys(INSTANCE))
@@ -141,9 +140,9 @@ def test_granted_units_are_acked_in_their_days_and_open_to_each_upstream(tmp_pat
     asyncio.run(main())
 
 
-def test_a_deep_read_adds_up_the_rows_of_every_host(tmp_path: Path) -> None:
+def test_a_deep_read_adds_up_the_rows_of_every_host(home: Home) -> None:
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             for number in range(20):
                 await access(store, ("sessions", number + 1), host=f"h|{number}")
             keys = store.catalogues.keys(INSTANCE)
@@ -156,9 +155,9 @@ def test_a_deep_read_adds_up_the_rows_of_every_host(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_deep_read_counts_the_rows_of_the_sealed_batch_and_of_its_halves(tmp_path: Path) -> None:
+def test_a_deep_read_counts_the_rows_of_the_sealed_batch_and_of_its_halves(home: Home) -> None:
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             keys = store.catalogues.keys(INSTANCE)
             rows = (Row("L1", 1, "", 30), Row("L1", 2, "", -5))
             half = (Row("L2", 2, "", 1),)
@@ -172,10 +171,10 @@ def test_a_deep_read_counts_the_rows_of_the_sealed_batch_and_of_its_halves(tmp_p
 
 
 def test_a_deep_read_counts_as_parked_what_is_blocked_and_set_aside_but_not_dead(
-    tmp_path: Path,
+    home: Home,
 ) -> None:
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             keys = store.catalogues.keys(INSTANCE)
             await store.client.hset(keys.blocked("meter"), "L1|1|STRING:a|b", 5)
             for number, standing in enumerate((Standing.PARKED, Standing.DEAD, Standing.PARKED)):
@@ -187,9 +186,9 @@ def test_a_deep_read_counts_as_parked_what_is_blocked_and_set_aside_but_not_dead
     asyncio.run(main())
 
 
-def test_a_batch_set_aside_while_they_are_read_is_read_too(tmp_path: Path) -> None:
+def test_a_batch_set_aside_while_they_are_read_is_read_too(home: Home) -> None:
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             keys = store.catalogues.keys(INSTANCE)
             await set_aside(store, "b0", Standing.PARKED, Row("L1", 2, "", 1))
             for late in (1, DEEP_TRIES_MAX):
@@ -207,12 +206,12 @@ def test_a_batch_set_aside_while_they_are_read_is_read_too(tmp_path: Path) -> No
 
 
 def test_the_past_is_read_in_days_and_months_as_it_was_at_the_one_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Folded between two pages, it is read anew; when it never keeps still, in the one step."""
 
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             keys = store.catalogues.keys(INSTANCE)
             since_ms = 1_700_000_000_000  # in November 2023
             days = {"L1|20231201|u": 40, "L2|20231224|u": 9, "L2|20231224|b": 1, "L2|20231225|u": 2}
@@ -221,7 +220,7 @@ def test_the_past_is_read_in_days_and_months_as_it_was_at_the_one_moment(
             await store.client.hset(keys.ledger, mapping=sums)  # type: ignore[arg-type]
             folds = Folds(store.client, store.scripts, keys)
             to_fold = iter([1, 0])
-            real = ledgers.steps
+            real = ledgers.watched_steps
 
             async def spied(client: Any, key: str, **how: Any) -> Any:
                 async for fields in real(client, key, **how):
@@ -229,7 +228,7 @@ def test_the_past_is_read_in_days_and_months_as_it_was_at_the_one_moment(
                     if key == keys.month(202312) and (lines := next(to_fold, 0)):
                         assert (await folds.fold(202312, lines)).moved == lines
 
-            monkeypatch.setattr(ledgers, "steps", spied)
+            monkeypatch.setattr(ledgers, "watched_steps", spied)
             for _ in range(2):
                 ledger = await read_deep(store.client, keys, [], "Europe/Paris")
                 assert ledger.rows is not None
@@ -243,7 +242,7 @@ def test_the_past_is_read_in_days_and_months_as_it_was_at_the_one_moment(
                 async for fields in real(client, key, **how):
                     yield fields
 
-            monkeypatch.setattr(ledgers, "steps", restless)
+            monkeypatch.setattr(ledgers, "watched_steps", restless)
             ledger = await read_deep(store.client, keys, [], "Europe/Paris")
             assert ledger.rows is not None
             assert ledger.rows.days["L9"] >= DEEP_TRIES_MAX - 1
@@ -252,9 +251,9 @@ def test_the_past_is_read_in_days_and_months_as_it_was_at_the_one_moment(
     asyncio.run(main())
 
 
-def test_what_is_carried_is_told_of_its_scope_alone(tmp_path: Path) -> None:
+def test_what_is_carried_is_told_of_its_scope_alone(home: Home) -> None:
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             keys = store.catalogues.keys(INSTANCE)
             whole = {"L1|1": 3, "L1|2": -8, "L2|1": -4}
             by_host = {"L1|1|STRING:a": -5, "L1|2|STRING:a": 1, "L1|1|STRING:b": -7, "L2|1|x": 9}
@@ -280,9 +279,9 @@ def test_what_is_carried_is_told_of_its_scope_alone(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_ledger_names_the_catalogue_that_was_in_force(tmp_path: Path) -> None:
+def test_a_ledger_names_the_catalogue_that_was_in_force(home: Home) -> None:
     async def main() -> None:
-        async with demo(tmp_path) as store:
+        async with demo(home) as store:
             keys = store.catalogues.keys(INSTANCE)
             assert (await read_ledger(store.client, keys)).version == 1
             again = msgspec.structs.replace(CATALOGUE, version=1, name="Demo")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -23,9 +22,10 @@ from tests.store.outbox_house import (
     at_home,
     eventually,
 )
+from tests.stores.homes import Home
 
 
-def test_a_refused_batch_goes_back_to_open_once(tmp_path: Path) -> None:
+def test_a_refused_batch_goes_back_to_open_once(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         holder = await house.lease()
@@ -41,10 +41,10 @@ def test_a_refused_batch_goes_back_to_open_once(tmp_path: Path) -> None:
         rows = await house.outbox.open_rows(INSTANCE, UPSTREAM, 100)
         assert [row.units for row in rows] == [50]
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_a_batch_whose_line_nets_to_nothing_goes_back_and_forth(tmp_path: Path) -> None:
+def test_a_batch_whose_line_nets_to_nothing_goes_back_and_forth(home: Home) -> None:
     """Minus nothing is "-0" to a script and no integer to the store."""
 
     async def story(house: House) -> None:
@@ -56,11 +56,11 @@ def test_a_batch_whose_line_nets_to_nothing_goes_back_and_forth(tmp_path: Path) 
         assert await house.outbox.refuse(holder, batch, [], []) is Step.DONE
         assert before == await house.sums()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
 @pytest.mark.parametrize("fsync", [False, True])
-def test_usage_goes_from_open_over_sealed_to_forwarded(tmp_path: Path, fsync: bool) -> None:
+def test_usage_goes_from_open_over_sealed_to_forwarded(home: Home, fsync: bool) -> None:
     async def story(house: House) -> None:
         outbox = house.outbox
         assert await outbox.dirty() == {}
@@ -89,10 +89,10 @@ def test_usage_goes_from_open_over_sealed_to_forwarded(tmp_path: Path, fsync: bo
         rows = await outbox.open_rows(INSTANCE, "hosts", 100)
         assert {row.host for row in rows} == {"STRING:h1"}
 
-    at_home(tmp_path, story, fsync=fsync)
+    at_home(home, story, fsync=fsync)
 
 
-def test_a_repeat_of_any_step_changes_nothing_and_says_so(tmp_path: Path) -> None:
+def test_a_repeat_of_any_step_changes_nothing_and_says_so(home: Home) -> None:
     async def story(house: House) -> None:
         outbox = house.outbox
         await house.use("sessions", 42)
@@ -125,10 +125,10 @@ def test_a_repeat_of_any_step_changes_nothing_and_says_so(tmp_path: Path) -> Non
         assert await outbox.drop_lease(house.partition, holder)
         assert not await outbox.drop_lease(house.partition, holder)
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_only_the_holder_of_the_lease_moves_anything(tmp_path: Path) -> None:
+def test_only_the_holder_of_the_lease_moves_anything(home: Home) -> None:
     async def story(house: House) -> None:
         outbox = house.outbox
         await house.use("sessions", 42)
@@ -157,23 +157,23 @@ def test_only_the_holder_of_the_lease_moves_anything(tmp_path: Path) -> None:
         assert await outbox.settle(old, batch) is Step.LEASE_LOST
         assert await house.sums() == {"L1": {"forwarded": 42}, "L2": {}}
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_a_lease_lapses_by_itself_and_is_kept_by_renewal(tmp_path: Path) -> None:
+def test_a_lease_lapses_by_itself_and_is_kept_by_renewal(home: Home) -> None:
     async def story(house: House) -> None:
         key = PartitionKeys(house.partition).lease
-        assert await house.outbox.take_lease(house.partition, "a:1", 400)
+        assert await house.outbox.take_lease(house.partition, "a:1", TTL_MS // 4)
         assert await house.outbox.keep_lease(house.partition, "a:1", TTL_MS)
-        assert 400 < await house.store.client.pttl(key) <= TTL_MS
+        assert TTL_MS // 4 < await house.store.client.pttl(key) <= TTL_MS
         assert await house.outbox.keep_lease(house.partition, "a:1", 1)
         await eventually(lambda: house.outbox.take_lease(house.partition, "b:1", TTL_MS))
         assert not await house.outbox.keep_lease(house.partition, "a:1", TTL_MS)
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_rows_that_change_after_they_were_read_keep_the_equation(tmp_path: Path) -> None:
+def test_rows_that_change_after_they_were_read_keep_the_equation(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("users", 7)
         holder = await house.lease()
@@ -187,10 +187,10 @@ def test_rows_that_change_after_they_were_read_keep_the_equation(tmp_path: Path)
         assert await house.outbox.settle(holder, chosen) is Step.DONE
         assert await house.sums() == {"L1": {"open": 1}, "L2": {"open": -5, "forwarded": 7}}
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_part_of_a_row_can_be_sealed(tmp_path: Path) -> None:
+def test_part_of_a_row_can_be_sealed(home: Home) -> None:
     async def story(house: House) -> None:
         for _ in range(3):
             await house.use("sessions", 10**12)
@@ -200,11 +200,11 @@ def test_part_of_a_row_can_be_sealed(tmp_path: Path) -> None:
         left = {"open": 2 * 10**12, "sealed": 10**12}
         assert await house.sums() == {"L1": left, "L2": {}}
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
 def test_an_attempt_in_doubt_is_not_repeated_once_the_upstream_has_forgotten_it(
-    tmp_path: Path,
+    home: Home,
 ) -> None:
     async def story(house: House) -> None:
         outbox = house.outbox
@@ -244,10 +244,10 @@ def test_an_attempt_in_doubt_is_not_repeated_once_the_upstream_has_forgotten_it(
         assert await outbox.begin_attempt(holder, doubted, 2**40) is Step.DONE  # repeat of the 4th
         assert await outbox.begin_attempt(holder, batch, 2**40) is Step.GONE
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_the_mark_goes_only_when_every_outbox_is_empty(tmp_path: Path) -> None:
+def test_the_mark_goes_only_when_every_outbox_is_empty(home: Home) -> None:
     async def story(house: House) -> None:
         outbox, names = house.outbox, [UPSTREAM, "hosts"]
         version = house.index.catalogue.version
@@ -269,10 +269,10 @@ def test_the_mark_goes_only_when_every_outbox_is_empty(tmp_path: Path) -> None:
         assert await outbox.dirty() == {}
         assert await outbox.clean(INSTANCE, version, names)
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_an_upstream_attached_later_starts_from_that_moment(tmp_path: Path) -> None:
+def test_an_upstream_attached_later_starts_from_that_moment(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         now = house.index.catalogue
@@ -297,10 +297,10 @@ def test_an_upstream_attached_later_starts_from_that_moment(tmp_path: Path) -> N
         await house.outbox.settle(holder, batch)
         assert await house.sums("later") == {"L1": {"base": 42, "forwarded": 5}, "L2": {}}
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_two_owners_race_and_each_unit_is_moved_once(tmp_path: Path) -> None:
+def test_two_owners_race_and_each_unit_is_moved_once(home: Home) -> None:
     async def story(house: House) -> None:
         outbox = house.outbox
         settled: list[str] = []
@@ -330,14 +330,14 @@ def test_two_owners_race_and_each_unit_is_moved_once(tmp_path: Path) -> None:
         sums = (await house.sums())["L1"]
         assert sum(sums.values()) == 40
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_what_is_due_is_listed_by_partition(tmp_path: Path) -> None:
+def test_what_is_due_is_listed_by_partition(home: Home) -> None:
     async def story(house: House) -> None:
         due = PartitionKeys(house.partition).due
         await house.store.client.zadd(due, {INSTANCE: 5_000, "LATER": 5_001})
         assert await house.outbox.due(4_999) == {}
         assert await house.outbox.due(5_000) == {house.partition: [INSTANCE]}
 
-    at_home(tmp_path, story)
+    at_home(home, story)

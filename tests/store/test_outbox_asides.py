@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +20,10 @@ from gateway.core.model import UNITS_MAX, Attachment, Catalogue, Line, Model
 from gateway.core.ports import Mark, Standing, Step
 from gateway.core.usage import BATCH_ROWS_MAX, Batch, Row
 from gateway.store.asides import Asides
+from gateway.store.durability import wait_for
 from gateway.store.keys import InstanceKeys
-from gateway.store.opening import open_store
 from gateway.store.outbox import ASIDE_MAX, RedisOutbox
+from tests.stores.homes import Home
 
 INSTANCE, UP, HOLDER = "DEMO", "up", "a:1"
 VERSION = 1
@@ -44,11 +44,11 @@ class Desk:
 
     async def put(self, *rows: Row) -> None:
         """Have usage wait, as if it had just been acknowledged."""
-        client, sums = self.outbox.client, Counter[str]()
+        client, sums, fields = self.outbox.client, Counter[str](), dict[str, int]()
         for row in rows:
             sums[row.line] += row.units
-            field = f"{row.line}|{row.hour}" + (f"|{row.host}" if row.host else "")
-            await client.hset(self.keys.open(UP), field, row.units)
+            fields[f"{row.line}|{row.hour}" + (f"|{row.host}" if row.host else "")] = row.units
+        await client.hset(self.keys.open(UP), mapping=dict(fields))
         for line, units in sums.items():
             await client.hincrby(self.keys.ledger, f"acked|{line}", units)
             await client.hincrby(self.keys.ledger, f"open|{line}|{UP}", units)
@@ -71,30 +71,43 @@ class Desk:
         return {word: units for word, units in places.items() if units}
 
     async def dump(self) -> dict[str, Any]:
-        """Read every key as the store has it, to see that nothing moved."""
+        """Read every key of the partition as the store has it, to see that nothing moved."""
         client = self.outbox.client
-        names: Any = await client.keys("*")
-        return {name.decode(): await client.dump(name) for name in sorted(names)}
+        names: Any = await client.keys(f"gw:{self.keys.tag}:*")
+        return {name.decode(): await self._content(name) for name in sorted(names)}
+
+    async def _content(self, name: bytes) -> Any:
+        """Read a key of any kind: how a server packs it may change by itself."""
+        client = self.outbox.client
+        match await client.type(name):
+            case b"hash":
+                return await client.hgetall(name)
+            case b"zset":
+                return await client.zrange(name, 0, -1, withscores=True)
+            case b"set":
+                return await client.smembers(name)
+            case b"stream":
+                return await client.xrange(name)
+        return await client.get(name)
 
 
 @asynccontextmanager
-async def open_desk(data_dir: Path, fsync: bool) -> AsyncIterator[Desk]:
+async def open_desk(home: Home, fsync: bool) -> AsyncIterator[Desk]:
     ack = "local" if fsync else "written"
-    async with open_store("embedded", data_dir, partitions=4, ack=ack) as store:
+    async with home.open(partitions=4, ack=ack) as store:
         catalogue = Catalogue(id=INSTANCE, lines=LINES, upstreams=(Attachment(UP, by_host=True),))
         await store.catalogues.put(catalogue)
-        said = (store.client, store.scripts, store.partitions)
-        outbox = RedisOutbox(*said, fsync=fsync)
+        wait = wait_for("local" if fsync else "written", 1)
+        said = (store.topology, store.scripts, store.partitions, wait)
+        outbox = RedisOutbox(*said)
         keys = store.catalogues.keys(INSTANCE)
         assert await outbox.take_lease(keys.partition, HOLDER, 60_000)
-        yield Desk(outbox, Asides(*said, fsync=fsync), keys)
+        yield Desk(outbox, Asides(*said), keys)
 
 
-def at_desk(
-    data_dir: Path, story: Callable[[Desk], Awaitable[None]], *, fsync: bool = False
-) -> None:
+def at_desk(home: Home, story: Callable[[Desk], Awaitable[None]], *, fsync: bool = False) -> None:
     async def run() -> None:
-        async with open_desk(data_dir, fsync) as desk:
+        async with open_desk(home, fsync) as desk:
             await story(desk)
 
     asyncio.run(run())
@@ -117,7 +130,7 @@ async def refuse(desk: Desk, batch: Batch) -> None:
     [(settle, "forwarded"), (set_aside, "parked"), (refuse, "parked")],
 )
 def test_units_out_of_range_are_an_error_and_nothing_moves(
-    tmp_path: Path, step: Callable[[Desk, Batch], Awaitable[None]], place: str
+    home: Home, step: Callable[[Desk, Batch], Awaitable[None]], place: str
 ) -> None:
     async def story(desk: Desk) -> None:
         row, other = Row("L1", 1, "h", 5), Row("L2", 1, "h", 7)
@@ -132,10 +145,10 @@ def test_units_out_of_range_are_an_error_and_nothing_moves(
         await step(desk, batch)
         assert (await desk.ledger())[f"{place}|L1|{UP}"] == UNITS_MAX
 
-    at_desk(tmp_path, story)
+    at_desk(home, story)
 
 
-def test_a_decision_out_of_range_is_neither_carried_out_nor_recorded(tmp_path: Path) -> None:
+def test_a_decision_out_of_range_is_neither_carried_out_nor_recorded(home: Home) -> None:
     async def story(desk: Desk) -> None:
         row = Row("L1", 1, "h", 5)
         await desk.put(row)
@@ -146,10 +159,10 @@ def test_a_decision_out_of_range_is_neither_carried_out_nor_recorded(tmp_path: P
             await desk.asides.decide(INSTANCE, Fate.DEAD, "b1", DECISION)
         assert before == await desk.dump()
 
-    at_desk(tmp_path, story)
+    at_desk(home, story)
 
 
-def test_a_batch_of_all_rows_it_may_have_goes_every_way(tmp_path: Path) -> None:
+def test_a_batch_of_all_rows_it_may_have_goes_every_way(home: Home) -> None:
     """Each row has a host of its own, so that every step writes thousands of fields."""
     rows = tuple(Row("L1", 490_000 + n, f"string:h{n}", n + 1) for n in range(BATCH_ROWS_MAX))
     units = sum(row.units for row in rows)
@@ -181,11 +194,11 @@ def test_a_batch_of_all_rows_it_may_have_goes_every_way(tmp_path: Path) -> None:
         assert await outbox.settle(HOLDER, second) is Step.DONE
         assert await desk.places() == {"forwarded": units}
 
-    at_desk(tmp_path, story)
+    at_desk(home, story)
 
 
 def test_a_line_with_more_blocked_rows_than_one_call_moves_is_released_whole(
-    tmp_path: Path,
+    home: Home,
 ) -> None:
     rows = tuple(Row("L1", n, "", 1) for n in range(2 * BATCH_ROWS_MAX + 5))
 
@@ -203,10 +216,10 @@ def test_a_line_with_more_blocked_rows_than_one_call_moves_is_released_whole(
         noted = [each.units for each in await desk.asides.decisions(INSTANCE)]
         assert noted == ["L1=5", f"L1={BATCH_ROWS_MAX}", f"L1={BATCH_ROWS_MAX}"]
 
-    at_desk(tmp_path, story)
+    at_desk(home, story)
 
 
-def test_a_release_that_is_repeated_is_recorded_once(tmp_path: Path) -> None:
+def test_a_release_that_is_repeated_is_recorded_once(home: Home) -> None:
     async def story(desk: Desk) -> None:
         row = Row("L1", 1, "h", 5)
         await desk.put(row)
@@ -219,10 +232,10 @@ def test_a_release_that_is_repeated_is_recorded_once(tmp_path: Path) -> None:
         assert before == await desk.dump()
         assert len(await desk.asides.decisions(INSTANCE)) == 1
 
-    at_desk(tmp_path, story)
+    at_desk(home, story)
 
 
-def test_bars_in_a_host_and_in_an_id_are_theirs(tmp_path: Path) -> None:
+def test_bars_in_a_host_and_in_an_id_are_theirs(home: Home) -> None:
     rows = (Row("L1", 1, "user:a|b|7", 5), Row("L1", 1, "user:a|b", 3), Row("L2", 1, "user:|", 2))
 
     async def story(desk: Desk) -> None:
@@ -243,7 +256,7 @@ def test_bars_in_a_host_and_in_an_id_are_theirs(tmp_path: Path) -> None:
         assert await desk.places() == {"forwarded": 8}
         assert await desk.places("L2") == {"parked": 2}
 
-    at_desk(tmp_path, story)
+    at_desk(home, story)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +269,7 @@ def test_bars_in_a_host_and_in_an_id_are_theirs(tmp_path: Path) -> None:
     ],
 )
 def test_halves_that_are_not_the_whole_are_an_error_and_nothing_moves(
-    tmp_path: Path, first: tuple[Row, ...], second: tuple[Row, ...]
+    home: Home, first: tuple[Row, ...], second: tuple[Row, ...]
 ) -> None:
     async def story(desk: Desk) -> None:
         rows = (Row("L1", 1, "h", 5), Row("L1", 2, "h", 3))
@@ -270,10 +283,10 @@ def test_halves_that_are_not_the_whole_are_an_error_and_nothing_moves(
             await desk.outbox.split(HOLDER, batch, *halves)
         assert before == await desk.dump()
 
-    at_desk(tmp_path, story)
+    at_desk(home, story)
 
 
-def test_when_all_places_are_taken_the_batch_stays_where_it_is(tmp_path: Path) -> None:
+def test_when_all_places_are_taken_the_batch_stays_where_it_is(home: Home) -> None:
     async def story(desk: Desk) -> None:
         row, other = Row("L1", 1, "h", 1), Row("L1", 2, "h", 4)
         await desk.put(row, other)
@@ -290,10 +303,10 @@ def test_when_all_places_are_taken_the_batch_stays_where_it_is(tmp_path: Path) -
         await set_aside(desk, batch, Standing.DEAD)
         assert await desk.places() == {"forwarded": 1, "dead": 4}
 
-    at_desk(tmp_path, story)
+    at_desk(home, story)
 
 
-def test_every_step_waits_for_the_disk_at_a_level_that_asks_for_it(tmp_path: Path) -> None:
+def test_every_step_waits_for_the_disk_at_a_level_that_asks_for_it(home: Home) -> None:
     """The store had forgotten its scripts, too: the wait goes with the second sending."""
 
     async def story(desk: Desk) -> None:
@@ -301,7 +314,7 @@ def test_every_step_waits_for_the_disk_at_a_level_that_asks_for_it(tmp_path: Pat
         await desk.put(*rows)
 
         async def forget() -> None:
-            await outbox.client.script_flush()
+            await outbox.topology.client_of(desk.keys.cat).script_flush()
 
         await forget()
         batch = await desk.seal(*rows)
@@ -326,4 +339,4 @@ def test_every_step_waits_for_the_disk_at_a_level_that_asks_for_it(tmp_path: Pat
         assert await desk.places() == {"open": 5}
         assert await desk.places("L2") == {"forwarded": 3}
 
-    at_desk(tmp_path, story, fsync=True)
+    at_desk(home, story, fsync=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import pytest
 from redis.exceptions import ConnectionError as StoreConnectionError
@@ -12,15 +11,17 @@ from gateway.core.errors import Unavailable
 from gateway.core.ports import Step
 from gateway.core.usage import Batch, Row
 from gateway.store.outbox import RedisOutbox
+from gateway.store.topology import OneServer
 from tests.store.outbox_house import (
     INSTANCE,
     UPSTREAM,
     House,
     at_home,
 )
+from tests.stores.homes import Home
 
 
-def test_many_rows_are_read_and_sealed_whole(tmp_path: Path) -> None:
+def test_many_rows_are_read_and_sealed_whole(home: Home) -> None:
     async def story(house: House) -> None:
         keys = house.store.catalogues.keys(INSTANCE)
         rows = tuple(Row("L1", hour, "STRING:a|b", 2) for hour in range(5_000))
@@ -40,10 +41,10 @@ def test_many_rows_are_read_and_sealed_whole(tmp_path: Path) -> None:
         sums = await house.sums("hosts")
         assert sums == {"L1": {"open": 1_000, "sealed": 9_000}, "L2": {}}
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_units_past_what_is_exact_are_refused_before_anything_moves(tmp_path: Path) -> None:
+def test_units_past_what_is_exact_are_refused_before_anything_moves(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         holder = await house.lease()
@@ -55,43 +56,43 @@ def test_units_past_what_is_exact_are_refused_before_anything_moves(tmp_path: Pa
             )
         assert before == await house.dump()
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_scripts_that_the_store_forgot_are_sent_again(tmp_path: Path) -> None:
+def test_scripts_that_the_store_forgot_are_sent_again(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         for fsync in (False, True):
             house.fsync(fsync)
-            await house.store.client.script_flush()
+            await house.server.script_flush()
             holder = await house.lease(f"a:{fsync}")
             batch = await house.seal(holder, f"b{fsync}")
-            await house.store.client.script_flush()
+            await house.server.script_flush()
             assert await house.outbox.settle(holder, batch) is Step.DONE
             assert await house.outbox.drop_lease(house.partition, holder)
             await house.use("sessions", 1)
 
-    at_home(tmp_path, story, fsync=True)
+    at_home(home, story, fsync=True)
 
 
-def test_a_step_that_is_not_safe_on_disk_is_not_taken_for_done(tmp_path: Path) -> None:
+def test_a_step_that_is_not_safe_on_disk_is_not_taken_for_done(home: Home) -> None:
     async def story(house: House) -> None:
         await house.use("sessions", 42)
         holder = await house.lease()
         house.fsync(True)
-        await house.store.client.config_set("appendonly", "no")  # then WAITAOF is an error
+        await house.server.config_set("appendonly", "no")  # then WAITAOF is an error
         with pytest.raises(Unavailable):
             await house.seal(holder)
-        await house.store.client.config_set("appendonly", "yes")
+        await house.server.config_set("appendonly", "yes")
         found = await house.outbox.sealed(INSTANCE, UPSTREAM)
         assert found is not None
         assert found.id == "b1"
         assert await house.sums() == {"L1": {"sealed": 42}, "L2": {}}
 
-    at_home(tmp_path, story)
+    at_home(home, story)
 
 
-def test_a_store_that_is_away_is_said_in_our_words(tmp_path: Path) -> None:
+def test_a_store_that_is_away_is_said_in_our_words(home: Home) -> None:
     class Away:
         def __getattr__(self, name: str) -> Callable[..., Awaitable[None]]:
             async def fail(*_: object, **__: object) -> None:
@@ -100,9 +101,10 @@ def test_a_store_that_is_away_is_said_in_our_words(tmp_path: Path) -> None:
             return fail
 
     async def story(house: House) -> None:
-        outbox = RedisOutbox(Away(), house.store.scripts, 4)  # type: ignore[arg-type]
+        away = OneServer(Away())  # type: ignore[arg-type]
+        outbox = RedisOutbox(away, house.store.scripts, 4)
         with pytest.raises(Unavailable) as caught:
             await outbox.sealed(INSTANCE, UPSTREAM)
         assert caught.value.outcome == "unknown"
 
-    at_home(tmp_path, story)
+    at_home(home, story)

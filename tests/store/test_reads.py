@@ -16,7 +16,6 @@ import pytest
 from gateway.core.numbers import served_number
 from gateway.store import reads
 from gateway.store.keys import InstanceKeys
-from gateway.store.opening import open_store
 from gateway.store.reads import (
     Bounds,
     Served,
@@ -25,6 +24,7 @@ from gateway.store.reads import (
     read_standing,
     read_undoable,
 )
+from tests.stores.homes import Home
 
 NOW_MS = 1_800_000_000_000
 Story = Callable[[Any, InstanceKeys], Awaitable[None]]
@@ -32,11 +32,11 @@ Told = Callable[[Story], None]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
+def told(shared_home: Home) -> Iterator[Told]:
     """Run a story with a client of a real store, and the keys of an instance of its own."""
     numbers = itertools.count(1)
     with asyncio.Runner() as runner:
-        opened = open_store("embedded", tmp_path_factory.mktemp("reads"), partitions=4)
+        opened = shared_home.open(partitions=4)
         store = runner.run(opened.__aenter__())
 
         async def tell(story: Story) -> None:

@@ -13,11 +13,12 @@ import pytest
 from gateway.core.errors import Unavailable
 from gateway.store import usage
 from tests.store.record_house import LINES, At, House, between_reads, houses, of_month
+from tests.stores.homes import Home
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[At]:
-    yield from houses(tmp_path_factory.mktemp("record"))
+def at(shared_home: Home) -> Iterator[At]:
+    yield from houses(shared_home)
 
 
 @pytest.fixture(params=["asked", "listed"])
@@ -122,7 +123,8 @@ def test_a_line_idle_for_years_is_asked_for_alone(at: At, monkeypatch: pytest.Mo
         for month in months:
             await house.write(month, of_month(month) | {f"{line}|{month}28|h": 1 for line in lines})
         sent: list[int] = []
-        real = type(client.pipeline()).execute
+        sends = type(client.pipeline(transaction=False))
+        real = sends.execute
 
         async def counted(pipeline: Any, *args: Any) -> Any:
             sent.append(sum(len(command[0]) - 2 for command in pipeline.command_stack))
@@ -131,7 +133,7 @@ def test_a_line_idle_for_years_is_asked_for_alone(at: At, monkeypatch: pytest.Mo
         monkeypatch.setattr(usage, "_LISTED_A_QUESTION", 1)  # these months are small
         monkeypatch.setattr(usage, "steps", never)
         with monkeypatch.context() as patched:
-            patched.setattr(type(client.pipeline()), "execute", counted)
+            patched.setattr(sends, "execute", counted)
             held = await house.record.held_before(202601, 202401, [*lines, "IDLE"])
         assert held == dict.fromkeys(lines, 1) | {"IDLE": 7}
         assert max(sent) <= usage.PAGE_FIELDS

@@ -27,11 +27,12 @@ from tests.store.record_house import (
     of_month,
     units,
 )
+from tests.stores.homes import Home
 
 
 @pytest.fixture(scope="module")
-def at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[At]:
-    yield from houses(tmp_path_factory.mktemp("record"))
+def at(shared_home: Home) -> Iterator[At]:
+    yield from houses(shared_home)
 
 
 def test_a_month_of_many_pages_is_read_once(at: At, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,7 +47,7 @@ class Proxy(BaseHTTPRequestHandler):
             for name, value in self.headers.items()
             if name.lower() not in ("host", "connection", "idempotency-key", "content-length")
         }
-        connection = HTTPConnection(*self.upstream, timeout=10)
+        connection = HTTPConnection(*self.upstream, timeout=60)
         try:
             connection.request(self.command, self.path, without_id(body), headers)
             answer = connection.getresponse()

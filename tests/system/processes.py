@@ -25,7 +25,8 @@ import gateway
 
 COMMAND = (sys.executable, "-m", "gateway")
 ROOT = Path(gateway.__file__).parents[1]
-START_S = 20.0
+START_S = 60.0
+AWAIT_S = 30.0  # what comes true at once also does so on a machine that stalls
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Gateway:
     def log(self) -> str:
         return self.log_file.read_text()
 
-    def get(self, path: str, timeout_s: float = 5.0) -> tuple[int, Mapping[str, str], bytes]:
+    def get(self, path: str, timeout_s: float = AWAIT_S) -> tuple[int, Mapping[str, str], bytes]:
         """Ask on a plain connection of its own: status, headers by lower-case name, body."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout_s)
         try:
@@ -65,7 +66,7 @@ class Gateway:
         except (OSError, http.client.HTTPException):
             return None
 
-    def connect(self, timeout_s: float = 15.0) -> socket.socket:
+    def connect(self, timeout_s: float = AWAIT_S) -> socket.socket:
         return socket.create_connection((self.host, self.port), timeout=timeout_s)
 
     def workers(self) -> list[int]:
@@ -85,7 +86,7 @@ class Gateway:
         """Send SIGINT to the whole process group, as a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def exit_code(self, within_s: float = 12.0) -> int:
+    def exit_code(self, within_s: float = AWAIT_S) -> int:
         return self.process.wait(within_s)
 
 
@@ -142,10 +143,19 @@ def clean_environ() -> dict[str, str]:
 
 
 def read_line(process: subprocess.Popen[str], within_s: float) -> str:
-    """Read one line from a process that writes whole lines; "" when it ended or is too slow."""
+    """Read one line of a process; "" when it ended or is too slow.
+
+    Byte by byte: what is read ahead into a buffer, `select` would not see at the next line.
+    """
     assert process.stdout is not None
-    readable, _, _ = select.select([process.stdout], [], [], within_s)
-    return process.stdout.readline().rstrip("\n") if readable else ""
+    deadline_s = time.monotonic() + within_s
+    line = bytearray()
+    while select.select([process.stdout], [], [], max(0.0, deadline_s - time.monotonic()))[0]:
+        byte = os.read(process.stdout.fileno(), 1)
+        if byte in (b"", b"\n"):
+            return line.decode()
+        line += byte
+    return ""
 
 
 def free_port() -> int:
@@ -156,8 +166,11 @@ def free_port() -> int:
 
 
 def children_of(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in children.read_text().split()] if children.exists() else []
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended
+        return []
+    return [int(child) for child in children]
 
 
 def words(pid: int) -> list[str]:
@@ -176,7 +189,7 @@ def has_ended(pid: int) -> bool:
         return True
 
 
-def eventually(condition: Callable[[], object], within_s: float = 5.0) -> None:
+def eventually(condition: Callable[[], object], within_s: float = AWAIT_S) -> None:
     """Wait for a condition; fail when it does not come true in time."""
     deadline_s = time.monotonic() + within_s
     while not condition():

@@ -17,9 +17,10 @@ from typing import Any
 
 import httpx
 import pytest
+import redis
 
 from gateway.store.embedded import Embedded
-from tests.system.held import HeldReplies
+from tests.stores.byte_proxy import ByteProxy, How
 from tests.system.processes import Gateway, Processes, eventually
 from tests.system.test_kills import PROVISIONING, acked, run
 
@@ -46,7 +47,7 @@ def client(tmp_path: Path) -> Iterator[httpx.Client]:
     (tmp_path / "kills.toml").write_text(PROVISIONING)
     token = run("token", "--key", str(tmp_path / "private.pem")).strip()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/x-ndjson"}
-    with httpx.Client(headers=headers, timeout=20) as http:
+    with httpx.Client(headers=headers, timeout=60) as http:
         yield http
 
 
@@ -104,22 +105,33 @@ def test_kills_of_the_store_in_the_middle_of_batches_lose_and_double_no_line(
     def kill() -> None:
         for number in range(1, KILLS + 1):
             goal = number * CLIENTS * BATCHES // (KILLS + 2)
-            eventually(lambda goal=goal: over.is_set() or sum(done) >= goal, 60)
-            os.kill(gateway.store_pid(), signal.SIGKILL)
-            # The next kill must find one that was started after this one.
+            eventually(lambda goal=goal: over.is_set() or sum(done) >= goal, 120)
+            if over.is_set():
+                return
+            killed = gateway.store_pid()
+            os.kill(killed, signal.SIGKILL)
+            # The next kill must find one that was started after this one, and a batch on its way.
+            eventually(lambda killed=killed: over.is_set() or has_another_store(gateway, killed))
             before = sum(done)
-            eventually(lambda before=before: over.is_set() or sum(done) > before, 60)
+            eventually(lambda before=before: over.is_set() or sum(done) > before, 120)
 
     with ThreadPoolExecutor(CLIENTS + 1) as pool:
         killing = pool.submit(kill)
         try:
             for each in [pool.submit(work, number) for number in range(CLIENTS)]:
-                each.result(120)
+                each.result(300)
         finally:
             over.set()
-        killing.result(60)
+        killing.result(120)
     assert sum(again) > 0 or deadline_ms == 2_000, "no kill met a batch"
     assert acked(tmp_path, "--data-dir", str(data_dir)) == CLIENTS * BATCHES * LINES
+
+
+def has_another_store(gateway: Gateway, killed: int) -> bool:
+    try:
+        return gateway.store_pid() != killed
+    except redis.RedisError:  # it is on its way
+        return False
 
 
 def test_lines_that_were_counted_and_not_answered_are_replayed(
@@ -128,20 +140,20 @@ def test_lines_that_were_counted_and_not_answered_are_replayed(
     """The store has the first call of a batch; its reply, and what is behind it, never comes."""
     store = Embedded(tmp_path / "store")
     socket_path = Path(store.ensure())
-    proxy = HeldReplies(socket_path)
+    proxy = ByteProxy(socket_path)
     try:
         through = ("--redis", proxy.url)
         run("apply", str(tmp_path / "kills.toml"), *through)
         gateway = processes.serve(*through)
         send(client, gateway, batch("warm"))
-        proxy.holding.set()
+        proxy.replies.become(How.SWALLOW)
         lost = send(client, gateway, batch("one"))
         assert {line["status"] for line in lost} == {503}
         outcomes = [line["response"]["arguments"][0] for line in lost]
         sent = outcomes.count("unknown")
         assert 0 < sent < LINES
         assert outcomes == ["unknown"] * sent + ["not_applied"] * (LINES - sent)
-        proxy.holding.clear()
+        proxy.heal()
 
         lines = send(client, gateway, batch("one"))
         assert [line["status"] for line in lines] == [200] * LINES

@@ -106,7 +106,7 @@ class Client:
 def ask(
     address: tuple[str, int], method: str, path: str, body: bytes, headers: dict[str, str]
 ) -> Answer:
-    connection = http.client.HTTPConnection(*address, timeout=10)
+    connection = http.client.HTTPConnection(*address, timeout=60)
     try:
         connection.request(method, path, body, headers)
         answer = connection.getresponse()
@@ -147,11 +147,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         check=True,
         capture_output=True,
         env=clean_environ(),
-        timeout=60,
+        timeout=120,
     )
     processes = Processes(directory)
     try:
-        gateway = processes.serve(drain_s=0.1)
+        gateway = processes.serve(drain_s=0.1, GATEWAY_REDIS__DEADLINE_MS="20000")
         yield Site((gateway.host, gateway.port), keys["ours"], keys["strangers"])
     finally:
         processes.close()

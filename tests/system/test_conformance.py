@@ -16,7 +16,14 @@ from gateway.cli.conformity.checks import Mark, Result
 from gateway.cli.conformity.sheet import BEGIN, END, compatibility_table
 from gateway.cli.conformity.site import UNITS_MAX
 from gateway.cli.conformity.suite import SECTIONS
-from tests.system.processes import COMMAND, ROOT, Processes, clean_environ, read_line
+from tests.system.processes import (
+    COMMAND,
+    ROOT,
+    START_S,
+    Processes,
+    clean_environ,
+    read_line,
+)
 
 INSTANCE = "CONFORM00001"
 PASSWORD = "correct horse"
@@ -87,7 +94,7 @@ class Desk:
             input=given,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
             check=False,
         )
 
@@ -125,7 +132,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
         ended = desk.run(*arguments, given=PASSWORD)
         assert ended.returncode == 0, ended.stderr
     try:
-        desk.url = processes.serve(GATEWAY_EXPLAIN__RETENTION="1h").url
+        settings = {"GATEWAY_EXPLAIN__RETENTION": "1h", "GATEWAY_REDIS__DEADLINE_MS": "8000"}
+        desk.url = processes.serve(**settings).url
         yield desk
     finally:
         processes.close()
@@ -139,7 +147,7 @@ def foreign(desk: Desk) -> Iterator[str]:
         command, cwd=ROOT, env=clean_environ(), stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            yield read_line(process, 10.0)
+            yield read_line(process, START_S)
         finally:
             process.kill()
 

@@ -18,7 +18,7 @@ import redis
 
 from gateway.store.folding import FOLD_LINES_MAX
 from gateway.store.keys import PARTITIONS_DEFAULT, InstanceKeys
-from tests.system.processes import Gateway, Processes, eventually
+from tests.system.processes import AWAIT_S, Gateway, Processes, eventually
 from tests.system.test_kills import run
 
 pytestmark = pytest.mark.slow
@@ -69,14 +69,15 @@ def test_a_fold_that_is_killed_is_carried_on(tmp_path: Path, processes: Processe
     told(*at, before=before)
 
     last = processes.serve(**RETENTION)
-    eventually(lambda: days_left(last) == 0, within_s=30)
+    eventually(lambda: days_left(last) == 0, within_s=90)
     told(*at, before=before)
     with client_of(last) as client:
         assert [client.hlen(KEYS.month(month)) for month in MONTHS] == [LINES] * len(MONTHS)
 
 
 def client_of(gateway: Gateway) -> redis.Redis:
-    return redis.Redis(unix_socket_path=str(gateway.data_dir / "valkey.sock"), socket_timeout=2)
+    path = str(gateway.data_dir / "valkey.sock")
+    return redis.Redis(unix_socket_path=path, socket_timeout=AWAIT_S)
 
 
 def write(client: redis.Redis) -> None:

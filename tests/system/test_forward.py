@@ -12,7 +12,15 @@ import httpx
 import msgspec
 import pytest
 
-from tests.system.processes import COMMAND, Gateway, Processes, clean_environ, eventually, free_port
+from tests.stores.programs import lasting_port
+from tests.system.processes import (
+    AWAIT_S,
+    COMMAND,
+    Gateway,
+    Processes,
+    clean_environ,
+    eventually,
+)
 
 LINES = """
   [[instance.line]]
@@ -30,7 +38,7 @@ class House:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.processes = Processes(directory)
-        self.port = free_port()
+        self.port = lasting_port()  # used once the parent is there
         self.run("keys", "generate", "--out", str(directory / "keys"))
         self.provision("PARENT", "")
         self.provision("CHILD", '  [[instance.upstream]]\n  name = "parent"\n')
@@ -68,7 +76,8 @@ class House:
         )
 
     def child(self, *words: str) -> Gateway:
-        return self.processes.serve(*words, data_dir=self.directory / "CHILD")
+        patient = {"GATEWAY_REDIS__DEADLINE_MS": "20000"}  # also with a store that stalls
+        return self.processes.serve(*words, data_dir=self.directory / "CHILD", **patient)
 
     def forward(self, code: int) -> str:
         return self.run("forward", "--once", "--config", str(self.config), at="CHILD", code=code)
@@ -81,7 +90,8 @@ class House:
             "features": [{"name": "sessions", "count": count}],
         }
         url = f"{gateway.url}/api/1.0/instances/CHILD/access_request"
-        answer = httpx.post(url, json=body, headers={"Authorization": f"Bearer {token}"}, timeout=5)
+        headers = {"Authorization": f"Bearer {token}"}
+        answer = httpx.post(url, json=body, headers=headers, timeout=AWAIT_S)
         assert answer.json()["statusList"] == []
 
     def books(self, instance: str) -> dict[str, Any]:
@@ -126,8 +136,8 @@ def test_serve_forwards_by_itself_and_a_kill_in_the_middle_counts_once(house: Ho
         for _ in range(3):
             house.post(child, 5)
         child.signal(signal.SIGKILL)
-        child.process.wait(5)
+        child.process.wait(AWAIT_S)
     child = house.child("--config", str(house.config))
     # The lease of the killed one has to lapse first: 15 s.
-    eventually(lambda: house.books("CHILD")["forwarded"] == 30, within_s=40)
+    eventually(lambda: house.books("CHILD")["forwarded"] == 30, within_s=120)
     assert house.books("PARENT")["acked"] == 30

@@ -18,8 +18,15 @@ import redis
 
 from gateway.store.embedded import Embedded
 from gateway.store.keys import PARTITIONS_DEFAULT, InstanceKeys
-from tests.system.held import HeldReplies
-from tests.system.processes import COMMAND, Gateway, Processes, clean_environ, eventually
+from tests.stores.byte_proxy import ByteProxy, How
+from tests.system.processes import (
+    AWAIT_S,
+    COMMAND,
+    Gateway,
+    Processes,
+    clean_environ,
+    eventually,
+)
 
 PROVISIONING = """
 [[instance]]
@@ -74,7 +81,7 @@ def post(gateway: Gateway, token: str, id_: str, count: int = 1) -> httpx.Respon
         f"{gateway.url}/api/1.0/instances/KILLS/access_request",
         json=body,
         headers={"Authorization": f"Bearer {token}", "Idempotency-Key": id_},
-        timeout=5,
+        timeout=AWAIT_S,
     )
 
 
@@ -92,23 +99,24 @@ def test_kill_between_script_and_answer_counts_once_when_retried(
     """I1, I2: the store has counted, the gateway dies before it can say so, the retry replays."""
     store = Embedded(tmp_path / "store")
     socket_path = Path(store.ensure())
-    proxy = HeldReplies(socket_path)
+    proxy = ByteProxy(socket_path)
     try:
         through = ("--redis", proxy.url)
         run("apply", str(tmp_path / "kills.toml"), *through)
-        gateway = processes.serve(*through)
+        # It must not give up, and say so, before it is killed.
+        gateway = processes.serve(*through, GATEWAY_REDIS__DEADLINE_MS="60000")
         assert post(gateway, token, "warm").status_code == 200
-        proxy.holding.set()
+        proxy.replies.become(How.SWALLOW)
         unseen = threading.Thread(target=_post_into_the_void, args=(gateway, token, "one", 42))
         unseen.start()
         with redis.Redis(unix_socket_path=str(socket_path)) as client:
             ledger = InstanceKeys("KILLS", PARTITIONS_DEFAULT).ledger
             eventually(lambda: client.hget(ledger, "acked|L1") == b"43")
+        eventually(lambda: proxy.replies.lost_bytes > 0)
         gateway.signal(signal.SIGKILL)
-        gateway.process.wait(5)
-        unseen.join(10)
-        assert proxy.held_bytes > 0
-        proxy.holding.clear()
+        gateway.exit_code()
+        unseen.join(AWAIT_S)
+        proxy.heal()
 
         again = post(processes.serve(*through), token, "one", 42)
         assert again.status_code == 200
@@ -129,7 +137,7 @@ def test_kill_of_gateway_and_store_keeps_every_acknowledged_count(
     settings = {"GATEWAY_REDIS__ACK": ack}
     run("apply", str(tmp_path / "kills.toml"), "--data-dir", str(data_dir), **settings)
     gateway = processes.serve(data_dir=data_dir, **settings)
-    answered: list[int] = []
+    answered: list[str] = []
     clients = [
         threading.Thread(target=_post_until_it_dies, args=(gateway, token, name, answered))
         for name in "abcd"
@@ -141,13 +149,14 @@ def test_kill_of_gateway_and_store_keeps_every_acknowledged_count(
     os.kill(store_pid, signal.SIGKILL)
     gateway.signal(signal.SIGKILL)
     for client in clients:
-        client.join(20)
+        client.join(AWAIT_S)
+        assert not client.is_alive()
     before = len(answered)
 
     second = processes.serve(data_dir=data_dir, **settings)
     units = acked(tmp_path, "--data-dir", str(data_dir))
     assert before <= units <= before + len(clients)  # at most one unseen answer per client
-    assert post(second, token, "a-0").headers["idempotency-replayed"] == "true"
+    assert post(second, token, answered[0]).headers["idempotency-replayed"] == "true"
     assert acked(tmp_path, "--data-dir", str(data_dir)) == units
 
 
@@ -167,7 +176,7 @@ def test_kill_of_the_store_alone_is_ridden_over(
         answers.append(post(gateway, token, "two").status_code)
         return answers[-1] == 200
 
-    eventually(recovered, 10)
+    eventually(recovered, 60)
     assert set(answers) <= {200, 503}
     assert acked(tmp_path, "--data-dir", str(data_dir)) == 2
 
@@ -177,11 +186,13 @@ def _post_into_the_void(gateway: Gateway, token: str, id_: str, count: int) -> N
         post(gateway, token, id_, count)
 
 
-def _post_until_it_dies(gateway: Gateway, token: str, name: str, answered: list[int]) -> None:
+def _post_until_it_dies(gateway: Gateway, token: str, name: str, answered: list[str]) -> None:
+    """Ask for one thing after the other, each until it is answered: at most one is in doubt."""
     for number in range(100_000):
+        id_ = f"{name}-{number}"
         try:
-            answer = post(gateway, token, f"{name}-{number}")
+            while post(gateway, token, id_).status_code != 200:
+                pass
         except httpx.HTTPError:
             return
-        if answer.status_code == 200:
-            answered.append(number)
+        answered.append(id_)

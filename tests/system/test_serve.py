@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
+import contextlib
 import os
 import re
 import signal
@@ -15,16 +14,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from tests.system.processes import Gateway, Processes, eventually, free_port, has_ended
+from tests.stores.programs import lasting_port
+from tests.system.processes import Gateway, Processes, eventually, has_ended
+from tests.web.servers import self_signed
 
-STOP_S = 10.0
+STOP_S = 30.0  # 10 are promised; a machine that stalls takes longer, a stop that hangs for ever
+DRAIN_S_MAX = 60  # the longest that may be set: nobody waits for its end
 PATH = "/api/1.0/instances/none/access_request"
 HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode()
+CUT_OFF_S = 20.0  # one that is not cut off stays for 60
 HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # + SETTINGS
 
 
@@ -45,35 +44,33 @@ def test_it_is_ready_and_answers_where_it_says(processes: Processes) -> None:
     assert gateway.workers() == []
 
 
-def test_it_drains_with_idle_connections_open_and_says_so(processes: Processes) -> None:
+def test_it_drains_with_idle_connections_open_and_then_ends(processes: Processes) -> None:
     gateway = processes.serve(drain_s=1)
     with gateway.connect() as idle, gateway.connect() as silent:
         assert ask(idle).startswith(b"HTTP/1.1 200")
         began_s = time.monotonic()
         gateway.signal(signal.SIGTERM)
-        eventually(lambda: gateway.status("/readyz") == 503)
-        status, headers, _ = gateway.get("/livez")
-        assert (status, headers["connection"]) == (200, "close")
         assert gateway.exit_code() == 0
         assert 1 <= time.monotonic() - began_s < STOP_S
-        assert idle.recv(1) == silent.recv(1) == b""
+        assert heard_of(idle) == heard_of(silent) == b""
     assert gateway.process.stdout is not None
     assert gateway.process.stdout.read() == ""
 
 
-def test_a_second_signal_skips_the_drain(processes: Processes) -> None:
-    gateway = processes.serve(drain_s=30)
+def test_it_says_that_it_drains_and_a_second_signal_skips_that(processes: Processes) -> None:
+    gateway = processes.serve(drain_s=DRAIN_S_MAX)
     gateway.signal(signal.SIGINT)
     eventually(lambda: gateway.status("/readyz") == 503)
+    status, headers, _ = gateway.get("/livez")
+    assert (status, headers["connection"]) == (200, "close")
     gateway.signal(signal.SIGINT)
-    assert gateway.exit_code() == 0
+    assert gateway.exit_code(STOP_S) == 0
 
 
 def test_a_request_in_flight_at_the_stop_is_answered(processes: Processes) -> None:
     gateway = processes.serve()
     with gateway.connect() as client:
-        client.sendall(HEAD + b"Content-Length: 2\r\n\r\n{")
-        gateway.status("/livez")  # by now the one before has begun
+        begin(client, 2)
         gateway.signal(signal.SIGTERM)
         eventually(lambda: refuses(gateway))
         client.sendall(b"}")
@@ -83,10 +80,9 @@ def test_a_request_in_flight_at_the_stop_is_answered(processes: Processes) -> No
 
 @pytest.mark.slow
 def test_a_half_sent_body_does_not_hold_up_the_stop(processes: Processes) -> None:
-    gateway = processes.serve()
+    gateway = processes.serve(GATEWAY_SERVER__BODY_TIMEOUT_S="600")
     with gateway.connect() as client:
-        client.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
-        gateway.status("/livez")
+        begin(client, 100)
         began_s = time.monotonic()
         gateway.signal(signal.SIGTERM)
         assert gateway.exit_code() == 0
@@ -105,8 +101,8 @@ def test_the_store_ends_with_an_orderly_stop(processes: Processes) -> None:
 @pytest.mark.slow
 def test_clients_that_fall_silent_are_cut_off(processes: Processes) -> None:
     gateway = processes.serve(GATEWAY_SERVER__HEADER_TIMEOUT_S="1")
-    clients = [gateway.connect(timeout_s=5) for _ in range(3)]
-    began_s = time.monotonic()
+    began_s = time.monotonic()  # each is waited for from its connection on
+    clients = [gateway.connect() for _ in range(3)]
     for client, start in zip(
         clients, [b"", b"POST / HTTP/1.1\r\nHost", HTTP2_PREFACE], strict=True
     ):
@@ -114,27 +110,31 @@ def test_clients_that_fall_silent_are_cut_off(processes: Processes) -> None:
     for client in clients:
         with client:
             assert ends(client)
-    assert 1 <= time.monotonic() - began_s < 4
+    assert 1 <= time.monotonic() - began_s < CUT_OFF_S
     assert gateway.status("/livez") == 200
 
 
-def test_more_connections_than_allowed_are_dropped(processes: Processes) -> None:
+def test_more_connections_than_allowed_are_told_to_come_again(processes: Processes) -> None:
     gateway = processes.serve(GATEWAY_LIMITS__CONNECTIONS="2")
     with gateway.connect() as first, gateway.connect() as second, gateway.connect() as third:
         assert ask(first).startswith(b"HTTP/1.1 200")
+        refused = ask(third)
+        assert refused.startswith(b"HTTP/1.1 503")
+        assert b"\r\nRetry-After: 1\r\n" in refused
         assert ends(third)
         assert ask(second).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.slow
 def test_workers_serve_and_stop_together(processes: Processes) -> None:
-    gateway = processes.serve("--workers", "2", drain_s=0.5)
+    gateway = processes.serve("--workers", "2", drain_s=DRAIN_S_MAX)
     workers = gateway.workers()
     assert len(workers) == 2
     assert gateway.status("/readyz") == 200
     gateway.signal(signal.SIGTERM)
     eventually(lambda: gateway.status("/readyz") == 503)
-    assert gateway.exit_code() == 0
+    gateway.signal(signal.SIGTERM)  # their drain is test_serving_stops.py's
+    assert gateway.exit_code(STOP_S) == 0
     assert all(has_ended(pid) for pid in workers)
 
 
@@ -144,33 +144,17 @@ def test_no_orphan_answers_after_the_parent_was_killed(processes: Processes) -> 
     workers, store = gateway.workers(), gateway.store_pid()
     gateway.signal(signal.SIGKILL)
     gateway.exit_code()
-    eventually(lambda: all(has_ended(pid) for pid in workers), within_s=1)
+    eventually(lambda: all(has_ended(pid) for pid in workers))
     # A process counts as ended while its last thread still closes what it had open.
-    eventually(lambda: refuses(gateway), within_s=1)
+    eventually(lambda: refuses(gateway))
     eventually(lambda: has_ended(store))
-
-
-@pytest.mark.slow
-def test_a_killed_worker_is_replaced_and_service_goes_on(processes: Processes) -> None:
-    gateway = processes.serve("--workers", "2", GATEWAY_LOG__FORMAT="json")
-    before, store = gateway.workers(), gateway.store_pid()
-    killed = before[0]
-    os.kill(killed, signal.SIGKILL)
-    assert gateway.status("/livez") == 200
-    eventually(lambda: has_ended(killed) and len(gateway.workers()) == 2)
-    assert killed not in gateway.workers()
-    assert before[1] in gateway.workers()
-    assert gateway.store_pid() == store
-    assert gateway.status("/readyz") == 200
-    assert '"worker died"' in gateway.log
 
 
 @pytest.mark.slow
 def test_ctrl_c_is_one_orderly_stop_for_all_workers(processes: Processes) -> None:
     gateway = processes.serve("--workers", "2")
     with gateway.connect() as client:
-        client.sendall(HEAD + b"Content-Length: 2\r\n\r\n{")
-        gateway.status("/livez")
+        begin(client, 2)
         gateway.press_ctrl_c()
         eventually(lambda: refuses(gateway))
         client.sendall(b"}")
@@ -187,8 +171,8 @@ def test_a_worker_that_hangs_is_killed_at_the_stop(processes: Processes) -> None
     gateway.signal(signal.SIGTERM)
     assert gateway.exit_code() == 0
     assert time.monotonic() - began_s < STOP_S
-    assert has_ended(hanging)
-    assert has_ended(store)
+    # By its parent, or by the kernel where that was held up itself until its time was over.
+    eventually(lambda: has_ended(hanging) and has_ended(store))
 
 
 @pytest.mark.slow
@@ -202,30 +186,14 @@ def test_a_store_that_hangs_does_not_hold_up_the_stop(processes: Processes) -> N
         assert gateway.exit_code() == 0
         assert time.monotonic() - began_s < STOP_S
     finally:
-        if not has_ended(store):
+        with contextlib.suppress(ProcessLookupError):
             os.kill(store, signal.SIGKILL)
-
-
-@pytest.mark.slow
-def test_workers_that_keep_dying_are_given_up(processes: Processes) -> None:
-    gateway = processes.serve("--workers", "2")
-    steady, store = gateway.workers()[1], gateway.store_pid()
-
-    def has_given_up() -> bool:
-        for worker in set(gateway.workers()) - {steady}:
-            os.kill(worker, signal.SIGKILL)
-        return gateway.process.poll() is not None
-
-    eventually(has_given_up, within_s=60)
-    assert gateway.exit_code() == 1
-    assert "died 10 times in a row" in gateway.log
-    assert has_ended(steady)
-    assert has_ended(store)
 
 
 def test_one_http2_connection_serves_any_number_of_requests(processes: Processes) -> None:
     gateway = processes.serve()
-    with httpx.Client(http1=False, http2=True) as client:
+    lasting = httpx.Limits(keepalive_expiry=None)
+    with httpx.Client(http1=False, http2=True, timeout=STOP_S, limits=lasting) as client:
         answers = [client.get(f"{gateway.url}/livez") for _ in range(1_050)]
         streams = {id(each.extensions["network_stream"]) for each in answers}
     assert {("HTTP/2", 200)} == {(each.http_version, each.status_code) for each in answers}
@@ -239,7 +207,7 @@ def test_it_serves_tls_with_a_certificate_given(processes: Processes) -> None:
     gateway = processes.serve(**settings)
     assert gateway.url.startswith("https://127.0.0.1:")
     trusted = ssl.create_default_context(cafile=certificate)
-    with httpx.Client(verify=trusted, http2=True) as client:
+    with httpx.Client(verify=trusted, http2=True, timeout=STOP_S) as client:
         answer = client.get(f"{gateway.url}/livez")
         assert (answer.http_version, answer.status_code) == ("HTTP/2", 200)
         gateway.signal(signal.SIGTERM)
@@ -271,7 +239,9 @@ def test_bad_flags_are_one_sentence(processes: Processes, arguments: tuple[str, 
 @pytest.mark.slow
 def test_a_set_up_that_no_worker_can_start_with_is_told_once(processes: Processes) -> None:
     settings = {"GATEWAY_SIGNING__KEY_FILE": str(processes.directory / "missing.pem")}
-    message = refused(processes, "--bind", f"127.0.0.1:{free_port()}", "--workers", "3", **settings)
+    message = refused(
+        processes, "--bind", f"127.0.0.1:{lasting_port()}", "--workers", "3", **settings
+    )
     assert message.count("missing.pem") == message.count("\n") == 1
 
 
@@ -284,31 +254,7 @@ def test_tls_without_its_key_is_one_sentence(processes: Processes) -> None:
             processes, "--bind", "127.0.0.1:0", **dict(zip(names, files, strict=True))
         )
         assert message.count("\n") == message.count("server.tls_key") == 1
-
-
-def self_signed(directory: Path) -> tuple[Path, Path]:
-    """Make a certificate for 127.0.0.1 that lasts a day, and its key, as files."""
-    private = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
-    certificate = (
-        x509.CertificateBuilder(name, name, private.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .sign(private, hashes.SHA256())
-    )
-    certificate_file, key_file = directory / "certificate.pem", directory / "key.pem"
-    certificate_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    key_file.write_bytes(
-        private.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    return certificate_file, key_file
+        assert not (processes.directory / "data").exists()
 
 
 def refused(processes: Processes, *arguments: str, **environ: str) -> str:
@@ -316,23 +262,58 @@ def refused(processes: Processes, *arguments: str, **environ: str) -> str:
     environ = {"GATEWAY_LOG__LEVEL": "error", **environ}
     data_dir = processes.directory / "data"
     process, log_file = processes.start("serve", "--data-dir", str(data_dir), *arguments, **environ)
-    assert process.wait(20) == 2
+    assert process.wait(STOP_S) == 2
     assert process.stdout is not None
     assert process.stdout.read() == ""
     return log_file.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_trusting_every_proxy_is_refused_in_a_sentence(processes: Processes, workers: str) -> None:
+    message = refused(
+        processes,
+        *("--bind", "127.0.0.1:0", "--workers", workers),
+        GATEWAY_SERVER__TRUSTED_PROXIES="10.0.0.1,*",
+    )
+    assert message.count("\n") == message.count("server.trusted_proxies") == 1
+    assert "every client could choose" in message
+    assert not (processes.directory / "data").exists()  # and nothing was opened before
 
 
 def ask(client: socket.socket) -> bytes:
     client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     answer = b""
     while not answer.endswith(b"}"):
-        answer += client.recv(4096)
+        part = client.recv(4096)
+        assert part, answer
+        answer += part
     return answer
+
+
+def begin(client: socket.socket, length: int) -> None:
+    """Send a request but for its last bytes; it has begun in earnest when this returns."""
+    client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % length)
+    told = b""
+    while not told.endswith(b"\r\n\r\n"):
+        part = client.recv(4096)
+        assert part, told
+        told += part
+    assert told.startswith(b"HTTP/1.1 100 ")
+    client.sendall(b"{")
+
+
+def heard_of(client: socket.socket) -> bytes:
+    """Give what comes of one that is gone: nothing, whether it was closed or reset."""
+    try:
+        return client.recv(1)
+    except ConnectionResetError:
+        return b""
 
 
 def refuses(gateway: Gateway) -> bool:
     try:
-        with gateway.connect(timeout_s=2):
+        with gateway.connect():
             return False
     except ConnectionRefusedError:
         return True

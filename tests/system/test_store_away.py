@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from tests.system.processes import Gateway, Processes, eventually
+from tests.system.processes import AWAIT_S, Gateway, Processes, eventually
 
 _numbers = itertools.count(1)
 
@@ -22,8 +22,10 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     processes = Processes(tmp_path_factory.mktemp("away"))
-    yield processes.serve()
-    processes.close()
+    try:
+        yield processes.serve()
+    finally:
+        processes.close()
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_who_reads_a_catalogue_first_is_answered_again(
     gateway: Gateway, method: str, path: str
 ) -> None:
     def status() -> int:
-        connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=5)
+        connection = http.client.HTTPConnection(gateway.host, gateway.port, timeout=AWAIT_S)
         try:
             url = f"/api/1.0/instances/COLD-{next(_numbers)}/{path}"
             connection.request(method, url, "{}", {"Content-Type": "application/json"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -58,12 +58,14 @@ class Parent:
     takes_back: bool = True  # False: negative counts are refused
     ours: bool = False  # answers as a gateway does that remembers outcomes with ids
     posts: list[tuple[str, bytes]] = field(default_factory=list)  # id and body, as they came
+    posted_s: list[float] = field(default_factory=list)  # when they came, by `now_s`
     paths: list[str] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
     applied: dict[str, bytes] = field(default_factory=dict)
     two_faced: list[str] = field(default_factory=list)  # ids that came with two contents
     busy: int = 0
     resume: asyncio.Event = field(default_factory=asyncio.Event)  # ends a "wait"
+    now_s: Callable[[], float] = lambda: 0.0
     port: int = 0
 
     @property
@@ -105,6 +107,7 @@ class Parent:
             batch = original["Idempotency-Key"]
             self.paths.append(head[0].split(" ")[1])
             self.posts.append((batch, body))
+            self.posted_s.append(self.now_s())
             self.tokens.append(original["Authorization"].removeprefix("Bearer "))
             return await self._answer(fault, batch, body, writer)
         finally:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import TooManyRequests, Unavailable
+from gateway.core.floating import NOBODY
 from gateway.core.model import UNITS_MAX, Line, Model
 from gateway.core.ports import Answer, Verdict
 from gateway.core.usage import BATCH_ROWS_MAX, Choice, Row
@@ -61,6 +62,11 @@ def test_events_are_what_the_batch_is_made_of() -> None:
     found = events(ROWS, "DEMO", "b1", LINES)
     assert [event.id for event in found] == ["b1/0", "b1/1"]
     assert [event.data.units for event in found] == [42, -(10**12)]
+
+
+def test_who_consumed_without_saying_who_it_was_is_no_subject() -> None:
+    (event,) = events([Row("L1", HOUR, NOBODY.canonical, 3)], "DEMO", "b1", LINES)
+    assert (event.subject, event.data.host) == ("DEMO", "")
 
 
 def test_rows_that_net_to_nothing_are_events_all_the_same() -> None:

@@ -38,6 +38,8 @@ def test_a_batch_is_an_incremental_access_request_in_fixed_order() -> None:
         ("", "", {"type": "string", "value": "DEMO"}),
         ("USER:a@b", "", {"type": "user", "value": "a@b"}),
         ("USER:a@b", "STRING:h:1|x", {"type": "string", "value": "h:1|x"}),
+        ("STRING:own", "LICENSESPRING:ann:1", {"type": "user", "value": "ann:1"}),
+        ("STRING:own", "LICENSESPRING:", {"type": "string", "value": "own"}),
     ],
 )
 def test_the_host_is_the_batch_s_else_the_configured_else_the_instance(
@@ -48,6 +50,7 @@ def test_the_host_is_the_batch_s_else_the_configured_else_the_instance(
     )
     body = encode(upstream, Choice(chosen, counts=CHOICE.counts), "DEMO")
     assert json.loads(body)["hostId"] == expected
+    assert decode_request(body).host.value == expected["value"]  # a parent of ours takes it
 
 
 def test_a_slash_at_the_end_of_the_base_is_tolerated() -> None:

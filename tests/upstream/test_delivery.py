@@ -13,6 +13,7 @@ from gateway.core.usage import Batch
 from gateway.store.outbox import RedisOutbox
 from gateway.upstream.forwarder import Leftover
 from tests.upstream.works import Works, at_works, eventually
+from tests.vectors.patience import PATIENT_S
 
 
 @pytest.mark.parametrize("fault", ["drop applied", "hang", "500", "garbage", "503 unknown"])
@@ -34,7 +35,7 @@ def test_an_upstream_that_forgets_ids_is_never_asked_twice_in_doubt(
         assert await works.forwarder().drain() == []
         assert await works.ledger() == {"parked": 42, "forwarded": 1}
 
-    at_works(tmp_path, story, dedupe_ms=0, timeout_s=0.2)
+    at_works(tmp_path, story, dedupe_ms=0, timeout_s=1.0 if fault == "hang" else PATIENT_S)
 
 
 def test_past_the_horizon_a_batch_in_doubt_is_parked_and_never_sent_again(tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_grant_that_the_store_could_not_take_down_is_not_asked_for_again(tmp_p
         await works.provision()
         await works.use("sessions", 42)
         store = works.store
-        outbox = Failing(store.client, store.scripts, store.partitions)
+        outbox = Failing(store.topology, store.scripts, store.partitions)
         with capture_logs() as logs:
             assert await works.forwarder(outbox=outbox).drain() == []
         assert works.parent.ids == failed

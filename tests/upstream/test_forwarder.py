@@ -139,7 +139,7 @@ def test_a_lease_is_renewed_while_a_send_waits_and_given_back_after(tmp_path: Pa
         await works.use("sessions", 42)
         works.parent.faults = ["wait"]
         store = works.store
-        outbox = Watched(store.client, store.scripts, store.partitions)
+        outbox = Watched(store.topology, store.scripts, store.partitions)
         draining = asyncio.create_task(works.forwarder(outbox=outbox).drain())
         await eventually(lambda: len(renewed) >= 5)
         lease = PartitionKeys(store.catalogues.keys("DEMO").partition).lease

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from gateway.core.ports import Outbox
 from gateway.store.outbox import RedisOutbox
 from tests.upstream.works import Works, at_works, eventually
+from tests.vectors.patience import PATIENT_S
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +63,7 @@ def test_a_fault_upstream_is_ridden_out_under_one_id(tmp_path: Path, fault: str)
         await assert_all_arrived(works, {"sessions": 42})
         assert len(set(works.parent.posts)) == 1
 
-    at_works(tmp_path, story, timeout_s=0.2)
+    at_works(tmp_path, story, timeout_s=0.5 if fault.startswith("hang") else PATIENT_S)
 
 
 def test_a_bad_night_ends_with_every_unit_upstream_once(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_a_bad_night_ends_with_every_unit_upstream_once(tmp_path: Path) -> None:
         for instance in instances:
             assert set(await works.ledger(instance)) == {"forwarded"}
 
-    at_works(tmp_path, story, timeout_s=0.1)
+    at_works(tmp_path, story, timeout_s=0.5)
 
 
 class Killed(BaseException):

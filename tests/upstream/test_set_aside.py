@@ -136,7 +136,7 @@ def test_what_is_refused_is_tried_again_when_the_upstream_counts_anew(tmp_path: 
         forwarder.start()
         await eventually(lambda: works.parent.total["sessions"] == 42)
         await forwarder.stop()
-        assert 800 < works.clock.now_s - started_s < 1_000
+        assert 800 <= works.parent.posted_s[1] - started_s < 1_000
 
     at_works(tmp_path, story)
 
@@ -235,9 +235,9 @@ def test_the_rest_of_a_refused_batch_goes_at_once_and_halves_follow_one_another(
         started_s = works.clock.now_s
         forwarder.start()
         await eventually(lambda: works.parent.total["users"] == 5)
-        assert works.clock.now_s - started_s < 60
+        assert works.parent.posted_s[1] - started_s < 60
         await eventually(lambda: len(works.parent.posts) == 3)  # blocked_retry is an hour
-        assert 3_600 <= works.clock.now_s - started_s < 8_000
+        assert 3_600 <= works.parent.posted_s[2] - started_s < 8_000
         await forwarder.stop()
 
         works.parent.unwanted, works.parent.poison = set(), {"sessions"}

@@ -124,7 +124,7 @@ def kill_at_random(root: str, seed: int, kills: int = 20) -> None:
     after = 0
 
     def write() -> None:
-        for number in range(after, 10_000):
+        for number in range(after, 1_000_000):
             send(spool, batch(f"b{number}"))
 
     for _ in range(kills):

@@ -36,6 +36,7 @@ class Expect(msgspec.Struct, forbid_unknown_fields=True):
     headers: dict[str, str | None] = {}
     replayed: bool = False
     same_as: str = ""
+    signed: bool = False  # by `LicenseSignature`
     request_id: str = ""  # of a signed answer; "": the Gateway-Request-Id
 
 
@@ -56,6 +57,7 @@ class Step(msgspec.Struct, forbid_unknown_fields=True):
     apply: str = ""
     method: str = "POST"
     endpoint: str = "access_request"
+    path: str = ""  # a whole one, instead of an endpoint of an instance
     instance: str = "own"
     credential: str = "token"
     claims: dict[str, Any] = {}
@@ -106,10 +108,12 @@ class Played:
 
 
 @cache
-def vectors() -> dict[str, Vector]:
-    """Read all vectors by id, in the order of the files; an id given twice is an error."""
+def vectors(directory: Path = HERE) -> dict[str, Vector]:
+    """Read the vectors of a directory by id, in the order of the files; an id given twice is an
+    error.
+    """
     found: dict[str, Vector] = {}
-    for path in sorted(HERE.glob("*.json")):
+    for path in sorted(directory.glob("*.json")):
         for vector in msgspec.json.decode(path.read_bytes(), type=_File).vectors:
             if vector.id in found:
                 raise ValueError(f"{path.name}: the id {vector.id} is taken")

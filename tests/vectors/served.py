@@ -22,11 +22,15 @@ from redis.asyncio import Redis
 from gateway.config import load_config
 from gateway.store.catalogues import Catalogues
 from gateway.store.scripts import Scripts
+from gateway.store.topology import OneServer
 from gateway.web.lifecycle import Lifecycle
 from gateway.wiring import open_gateway
+from tests.vectors import patience
 
 CLOCK: Final = "gw:clock"
 PRELUDE: Final = (Path(__file__).parents[1] / "model" / "clock.lua").read_text("utf-8")
+
+KEPT_S: Final = 120.0  # a connection that is idle
 
 T = TypeVar("T")
 
@@ -55,14 +59,16 @@ class Served:
         await self.store.set(CLOCK, at_ms)
 
     async def keys(self) -> set[str]:
-        return {key.decode() for key in await self.store.keys("*")}
+        """Give all keys but those that are written for a millisecond, to try the store out."""
+        found = {key.decode() for key in await self.store.keys("*")}
+        return {key for key in found if not key.endswith(":pulse")}
 
 
 @contextmanager
 def serving(data_dir: Path, *, prelude: str | None = PRELUDE, **settings: str) -> Iterator[Served]:
     """Open a gateway; `settings` are environment variables without their prefix."""
-    environ = {f"GATEWAY_{name}": value for name, value in settings.items()}
-    with asyncio.Runner() as runner:
+    environ = patience.SETTINGS | {f"GATEWAY_{name}": value for name, value in settings.items()}
+    with asyncio.Runner() as runner, patience.patience():
         stack = AsyncExitStack()
         try:
             opened = _open(runner, data_dir, prelude, environ)
@@ -87,7 +93,7 @@ async def _open(
         store = Redis.from_url(url_of_store)
         stack.push_async_callback(store.aclose)
         http = await stack.enter_async_context(httpx.AsyncClient(base_url=url, timeout=20))
-        catalogues = Catalogues(store, Scripts(prelude), config.redis.partitions)
+        catalogues = Catalogues(OneServer(store), Scripts(prelude), config.redis.partitions)
         yield Served(runner, url, http, store, catalogues)
 
 
@@ -98,6 +104,8 @@ async def _listening(app: Any) -> Any:
     settings = Hypercorn()
     settings.bind = [f"fd://{listener.detach()}"]
     settings.graceful_timeout = 1
+    settings.keep_alive_timeout = KEPT_S
+    settings.keep_alive_max_requests = 2**62
     settings.errorlog = None  # a logger of its own outlives it, at its own level
     stop = asyncio.Event()
     server = asyncio.create_task(serve(app, settings, shutdown_trigger=stop.wait))

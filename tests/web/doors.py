@@ -14,9 +14,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import pytest
 from msgspec.structs import replace
 
 from gateway.core.model import Catalogue
@@ -34,15 +36,36 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def door_serving(data_dir: Path) -> Iterator[Served]:
-    """Open a gateway in real time that waits little for bodies and grants tokens no skew."""
-    with serving(
-        data_dir,
-        prelude=None,
-        SERVER__BODY_TIMEOUT_S=str(BODY_TIMEOUT_S),
-        TOKEN__CLOCK_SKEW_S="0",
-    ) as opened:
+def door_serving(data_dir: Path, **settings: str) -> Iterator[Served]:
+    """Open a gateway in real time that grants tokens no skew."""
+    with serving(data_dir, prelude=None, TOKEN__CLOCK_SKEW_S="0", **settings) as opened:
         yield opened
+
+
+@contextmanager
+def impatient_serving(data_dir: Path) -> Iterator[Served]:
+    """Open one that waits little for bodies: for those that are to come late, and no others."""
+    with door_serving(data_dir, SERVER__BODY_TIMEOUT_S=str(BODY_TIMEOUT_S)) as opened:
+        yield opened
+
+
+@contextmanager
+def clock_serving(data_dir: Path) -> Iterator[tuple[Served, Ahead]]:
+    """Open one whose credentials live by a clock that a test can put ahead."""
+    ahead = Ahead()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.wiring.time", SimpleNamespace(**vars(time) | {"time": ahead}))
+        with door_serving(data_dir) as opened:
+            yield opened, ahead
+
+
+class Ahead:
+    """The time of day, and how far it is ahead."""
+
+    s = 0.0
+
+    def __call__(self) -> float:
+        return time.time() + self.s
 
 
 class Door:
@@ -128,7 +151,7 @@ async def speak(served: Served, parts: AsyncIterator[bytes]) -> tuple[int, dict[
         writer.transport.abort()
 
 
-async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
+async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + within_s
     while not await condition():
         assert time.monotonic() < deadline_s, "it did not come true in time"

@@ -132,6 +132,7 @@ OPERATIONS: Final = (
     Operation("GET", f"{SHORT}/health", Way.ANYBODY),
     Operation("GET", "/livez", Way.ANYBODY),
     Operation("GET", "/readyz", Way.ANYBODY),
+    Operation("GET", "/metrics", Way.ANYBODY),
     Operation("GET", "/.well-known/jwks.json", Way.ANYBODY),
     Operation("GET", "/openapi.json", Way.ANYBODY),
 )

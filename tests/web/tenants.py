@@ -25,7 +25,6 @@ from tests.vectors.served import Served, serving
 from tests.web.desks import HASH
 from tests.web.operations import ASKED, HOST, Operation, Way
 
-BODY_TIMEOUT_S: Final = 0.3
 EVERY: Final = tuple(Role)
 
 OWN, OTHER, NOWHERE = "OWN", "OTHER", "NOWHERE"
@@ -36,22 +35,30 @@ THE_401: Final = {
     "arguments": [],
 }
 
-# Every key with a digest of its content: one step, however much there is. The store's clock, which
-# is looked at now and then, goes on.
+# Every key with a digest of its content: one step, however much there is. The members of a hash and
+# of a set are sorted, for the store orders them anew while its tables grow. The clock of the store,
+# which a ledger notes, goes on whatever happens; and it is tried out now and then (a pulse).
 _CONTENT: Final = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  local content = redis.call('DUMP', key)
-  if key:sub(-7) == ':ledger' then
-    local flat, members = redis.call('HGETALL', key), {}
+  local kind, members = redis.call('TYPE', key).ok, {}
+  if kind == 'hash' then
+    local flat = redis.call('HGETALL', key)
     for at = 1, #flat, 2 do
-      if flat[at] ~= 'last_ms' then members[#members + 1] = flat[at] .. '=' .. flat[at + 1] end
+      if key:sub(-7) ~= ':ledger' or flat[at] ~= 'last_ms' then
+        members[#members + 1] = flat[at] .. '=' .. flat[at + 1]
+      end
     end
-    table.sort(members)
-    content = table.concat(members, ';')
+  elseif kind == 'set' then
+    members = redis.call('SMEMBERS', key)
+  else
+    members[1] = redis.call('DUMP', key) or ''
   end
-  found[#found + 1] = key
-  found[#found + 1] = redis.sha1hex(content)
+  if key:sub(-6) ~= ':pulse' then
+    table.sort(members)
+    found[#found + 1] = key
+    found[#found + 1] = redis.sha1hex(table.concat(members, ';'))
+  end
 end
 return found
 """
@@ -60,14 +67,14 @@ Story = Callable[[], Awaitable[None]]
 
 
 @contextmanager
-def tenants_serving(data_dir: Path) -> Iterator[Tenants]:
-    """Open a gateway in real time that explains, waits little for bodies and grants no skew."""
+def tenants_serving(data_dir: Path, **settings: str) -> Iterator[Tenants]:
+    """Open a gateway in real time that explains and grants no skew."""
     with serving(
         data_dir,
         prelude=None,
         EXPLAIN__RETENTION="1h",
-        SERVER__BODY_TIMEOUT_S=str(BODY_TIMEOUT_S),
         TOKEN__CLOCK_SKEW_S="0",
+        **settings,
     ) as served:
         yield served.run(_settled(served))
 

@@ -10,6 +10,7 @@ import json
 import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from tests.web.desks import (
     desk_at,
     without_ids,
 )
-from tests.web.doors import BODY_BYTES_MAX, GOOD, Door, door_serving, speak
+from tests.web.doors import BODY_BYTES_MAX, GOOD, Door, door_serving, impatient_serving, speak
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +162,7 @@ def test_http_itself_is_checked_as_elsewhere(served: Served) -> None:
     desk_at(served, story)
 
 
-def test_a_login_whose_body_stays_away_is_given_up(served: Served) -> None:
+def test_a_login_whose_body_stays_away_is_given_up(tmp_path: Path) -> None:
     async def story(desk: Desk) -> None:
         async def half() -> Any:
             yield (
@@ -169,10 +170,11 @@ def test_a_login_whose_body_stays_away_is_given_up(served: Served) -> None:
                 "Content-Type: application/json\r\nContent-Length: 50\r\n\r\n{"
             ).encode()
 
-        status, said = await speak(served, half())
+        status, said = await speak(desk.door.served, half())
         assert (status, said["key"]) == (408, "gateway.requestTimeout")
 
-    desk_at(served, story)
+    with impatient_serving(tmp_path) as impatient:
+        desk_at(impatient, story)
 
 
 def test_a_role_that_is_not_asked_for_is_refused_by_name(served: Served) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,7 +17,16 @@ import pytest
 from gateway.protocols.cmapi_batch import BATCH_BYTES_MAX, LINES_MAX
 from tests.vectors.credentials import token
 from tests.vectors.served import Served
-from tests.web.doors import BODY_BYTES_MAX, GOOD, Door, at, door_serving, eventually, speak
+from tests.web.doors import (
+    BODY_BYTES_MAX,
+    GOOD,
+    Door,
+    at,
+    door_serving,
+    eventually,
+    impatient_serving,
+    speak,
+)
 
 BATCH = "access_requests"
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -291,17 +301,18 @@ def test_another_method_is_told_which_one_there_is(served: Served) -> None:
 # Time -----------------------------------------------------------------------------------------
 
 
-def test_a_batch_that_does_not_come_in_time_is_refused(served: Served) -> None:
+def test_a_batch_that_does_not_come_in_time_is_refused(tmp_path: Path) -> None:
     async def story(door: Door) -> None:
         async def parts() -> AsyncIterator[bytes]:
             yield _head(door, 1_000)
             yield ndjson(sessions("a"))
 
-        status, body = await speak(served, parts())
+        status, body = await speak(door.served, parts())
         assert (status, body["key"]) == (408, "gateway.requestTimeout")
         assert await door.used() == {}
 
-    at(served, story)
+    with impatient_serving(tmp_path) as impatient:
+        at(impatient, story)
 
 
 def test_a_client_that_goes_away_cancels_nothing(served: Served) -> None:

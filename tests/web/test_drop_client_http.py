@@ -22,6 +22,7 @@ from gateway.store import clients as stored
 from gateway.store.asides import Asides
 from gateway.store.ledgers import read_deep
 from gateway.store.scripts import Scripts
+from gateway.store.topology import OneServer
 from tests.vectors.served import Served
 from tests.web.clerks import Clerk, at_clerk, session
 from tests.web.doors import Door, door_serving
@@ -120,7 +121,7 @@ def test_a_drop_is_on_record_with_who_and_what_returned(served: Served) -> None:
                 "units": "editor=2 pages=5",
             }
         ]
-        asides = Asides(served.store, Scripts(), served.catalogues.partitions)
+        asides = Asides(OneServer(served.store), Scripts(), served.catalogues.partitions)
         (decision,) = await asides.decisions(clerk.door.instance)
         told = decision_json(Recorded(clerk.door.instance, decision))
         assert (told["what"], told["subject"], told["upstream"]) == ("drop", "STRING:h1", "")

@@ -73,7 +73,7 @@ def test_a_partial_grant_is_told_with_what_was_used_before(served: Served) -> No
         }  # fmt: skip
         assert line == {
             "featureId": line["featureId"], "version": "1.0", "excludedBy": None, "capacity": 12,
-            "used": 7, "held": 0, "available": 5, "undoable": None, "starts": None,
+            "used": 7, "elsewhere": 0, "held": 0, "available": 5, "undoable": None, "starts": None,
             "expires": None, "change": 5,
         }  # fmt: skip
         assert [(each["granted"], each["code"]) for each in sessions["wants"]] == [(2, None)]

@@ -26,7 +26,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from gateway.protocols.openapi_parts import CSV
+from gateway.protocols.openapi_parts import CSV, OPENMETRICS, TEXT
 from tests.contract import DOCUMENT, judge
 from tests.vectors.served import Served, serving
 from tests.web.fuzzing import JOSE, NDJSON, OPERATIONS, Subject, cases
@@ -127,7 +127,7 @@ def _judge(subject: Subject, case: Any, answer: httpx.Response) -> None:
         payload = answer.text.split(".")[1]
         content = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
         judge(schema["contentSchema"], closed=True).validate(content)
-    elif media_type == CSV:
+    elif media_type in (CSV, TEXT, OPENMETRICS):
         judge(schema).validate(answer.text)
     else:
         judge(schema, closed=True).validate(answer.json())

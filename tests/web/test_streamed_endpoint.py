@@ -145,7 +145,7 @@ def test_work_ends_at_once_when_its_client_leaves(texts: int) -> None:
             await asyncio.sleep(0)
         assert not work.closed.is_set()
         client.leaves.set()
-        await asyncio.wait_for(serving, 1)
+        await asyncio.wait_for(serving, 20)
         assert work.closed.is_set()
         client.takes.set()
         await asyncio.sleep(0)
@@ -186,7 +186,7 @@ def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
 
         with capture_logs() as logs:
             app = answering(work, StreamedEndpoint)
-            await asyncio.wait_for(app({"type": "http"}, client.receive, stalling), 1)
+            await asyncio.wait_for(app({"type": "http"}, client.receive, stalling), 20)
         assert [each["event"] for each in logs] == ["not_taken"]
         assert (client.sent, client.cut) == (["http.response.start"], 1)
         assert work.closed.is_set()

@@ -22,9 +22,9 @@ from gateway.core.errors import Unavailable
 from gateway.web.endpoints import JSON, Answered, StreamedEndpoint
 from gateway.web.lifecycle import Lifecycle
 from gateway.web.serving import address_of, bind, serve
-from gateway.web.stopping import Stop
 from gateway.web.streams import PIECE_BYTES, Pieces
 from tests.web.doors import eventually
+from tests.web.servers import EndlessStop
 
 LARGE = b"x" * PIECE_BYTES
 HOST = "127.0.0.1"
@@ -78,7 +78,7 @@ class Site:
 @asynccontextmanager
 async def served(directory: Path, site: Site) -> AsyncIterator[str]:
     config = load_config(None, {"GATEWAY_SERVER__DRAIN_S": "0"}, {"data_dir": directory})
-    listener, stop, announced = bind(HOST, 0), Stop(), asyncio.Event()
+    listener, stop, announced = bind(HOST, 0), EndlessStop(), asyncio.Event()
     url = address_of(listener, HOST, tls=False)
     server = asyncio.create_task(
         serve(
@@ -97,7 +97,6 @@ async def served(directory: Path, site: Site) -> AsyncIterator[str]:
     finally:
         stop.asked.set()
         await server
-        stop.disarm()
 
 
 def at(
@@ -109,7 +108,7 @@ def at(
         site = Site()
         async with (
             served(directory, site) as url,
-            httpx.AsyncClient(base_url=url, http1=not http2, http2=http2, timeout=5) as client,
+            httpx.AsyncClient(base_url=url, http1=not http2, http2=http2, timeout=60) as client,
         ):
             await story(site, client)
 
@@ -177,7 +176,7 @@ def test_a_client_that_resets_its_stream_leaves_no_work_behind(tmp_path: Path, p
             head = {":method": "GET", ":path": asked, ":scheme": "http", ":authority": "x"}
             connection.send_headers(stream_id, list(head.items()), end_stream=True)
             writer.write(connection.data_to_send())
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 seen = 0
                 while seen != stream_id:  # answered, or begun to be
                     for event in connection.receive_data(await reader.read(65_536)):

@@ -1,9 +1,9 @@
-"""The fleet: clients that sign, post, retry under the same id, and keep a journal.
+"""The fleet: clients that post, retry under the same id, and keep a journal.
 
-Decided here: how a request is made from what is asked (both ways of SEMANTICS 10), what is retried
-(no answer, 429, 503: the same bytes under the same id, until answered or given up), and that a
-repeat of an answered id must bring the same bytes. Not decided here: what is asked (mix.py), what
-an answer means (journal.py). Source: SEMANTICS 9 and 10, RELIABILITY 1.
+Decided here: what is retried (no answer, 429, 503: the same bytes under the same id, until answered
+or given up), and that a repeat of an answered id must bring the same bytes. Not decided here: what
+is asked in which protocol and what an answer means (cmapi.py, licensespring.py).
+Source: SEMANTICS 9, RELIABILITY 1.
 """
 
 from __future__ import annotations
@@ -14,16 +14,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any, Final
+from typing import Final, Protocol
 
 import msgspec
 
-from gateway.cli.demonstration.journal import Journal, Units, read_answer, total
-from gateway.cli.demonstration.mix import Ask, asks, read_back
+from gateway.cli.demonstration.journal import Record, Units, total
 from gateway.cli.demonstration.wire import Reply, Unanswered, Wire
-from gateway.core.keys import PrivateKey
-from gateway.core.model import Line
-from gateway.core.tokens import sign_payload
 
 RETRY_FOR_S: Final = 30.0  # then a request counts as never answered, and the demonstration fails
 BACKOFF_S_MIN: Final = 0.01
@@ -32,45 +28,40 @@ REMEMBERED_MAX: Final = 16  # answered ids that a client may send again
 
 _RETRIED: Final = frozenset({429, 503})
 
-# An access request and its idempotency id to the headers (lines, CRLF ended) and the body.
-Seal = Callable[[dict[str, Any], str], tuple[str, bytes]]
+
+class Strange(Exception):
+    """An answer that may not come; the text says what is strange about it."""
 
 
-def with_token(token: str) -> Seal:
-    """Ask with a bearer token; the id is a header."""
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """A request as it goes out, whenever it does, and what is to happen to it.
 
-    def seal(request: dict[str, Any], request_id: str) -> tuple[str, bytes]:
-        headers = (
-            f"Authorization: Bearer {token}\r\n"
-            f"Idempotency-Key: {request_id}\r\nContent-Type: application/json\r\n"
-        )
-        return headers, msgspec.json.encode(request)
+    `hear` enters its answer in the journal and says whether something was denied; it raises
+    Strange. `reset_after_s` None: nothing.
+    """
 
-    return seal
-
-
-def with_signature(private: PrivateKey, kid: str, instance: str) -> Seal:
-    """Ask with a signed payload; the id is a claim of it."""
-
-    def seal(request: dict[str, Any], request_id: str) -> tuple[str, bytes]:
-        claims = request | {"iat": int(time.time()), "jti": request_id, "aud": instance}
-        return "Content-Type: application/jose\r\n", sign_payload(private, kid, claims)
-
-    return seal
+    request: bytes
+    hear: Callable[[Reply], bool]
+    reset_after_s: float | None = None
+    repeats: bool = False
 
 
-def access_request(ask: Ask, host: str) -> dict[str, Any]:
-    """Give the members of an access request by a host of this name."""
-    return {
-        "hostId": {"type": "string", "value": host},
-        "incremental": ask.incremental,
-        "partial": ask.partial,
-        "borrow-interval": ask.interval,
-        "features": [
-            {"name": name, "version": version, "count": count}
-            for name, version, count in ask.features
-        ],
-    }
+class Speaker(Protocol):
+    """What one client says in its protocol. Its answers have one of `statuses`."""
+
+    name: str
+    seed: str  # of what depends on answers
+    statuses: frozenset[int]
+
+    @property
+    def journal(self) -> Record: ...
+
+    def sendings(self) -> Iterator[Sending]:
+        """Give requests in order, without end, each made when it is taken."""
+
+    def last(self) -> Sending | None:
+        """Give the request that ends its work, if there is one."""
 
 
 @dataclass(slots=True)
@@ -89,44 +80,23 @@ class Tally:
 
 
 class Fleet:
-    """All clients. They work until told to stop, then read back what they hold."""
+    """All clients. They work until told to stop, then say a last word."""
 
-    def __init__(
-        self,
-        *,
-        address: tuple[str, int],
-        instance: str,
-        lines: Sequence[Line],
-        seals: Sequence[Seal],
-        seed: int,
-        clients: int,
-    ) -> None:
+    def __init__(self, address: tuple[str, int], speakers: Sequence[Speaker]) -> None:
         self.tally = Tally()
-        by_feature = {line.feature: line for line in lines}
-        path = f"/api/1.0/instances/{instance}/access_request"
-        self._clients = [
-            _Client(
-                name=f"demo-client-{number:03d}",
-                post_to=(Wire(*address), path),
-                seal=seals[number % len(seals)],
-                asks=asks(seed, number),
-                seed=f"{seed}-{number:03d}",
-                journal=Journal(by_feature),
-                tally=self.tally,
-            )
-            for number in range(clients)
-        ]
+        self._speakers = speakers
+        self._clients = [_Client(speaker, Wire(*address), self.tally) for speaker in speakers]
 
     def units(self) -> dict[str, Units]:
         """Sum the journals, by feature name."""
-        return total(client.journal for client in self._clients)
+        return total(speaker.journal for speaker in self._speakers)
 
     def oddities(self) -> list[str]:
         """Give the answers that contradicted what a client had been told before."""
         return [
-            f"{client.name}: {words}"
-            for client in self._clients
-            for words in client.journal.oddities
+            f"{speaker.name}: {words}"
+            for speaker in self._speakers
+            for words in speaker.journal.oddities
         ]
 
     async def work(self, stop: asyncio.Event) -> None:
@@ -141,68 +111,55 @@ class Fleet:
 
 
 class _Client:
-    """One host: its requests in order, its connection, its journal."""
+    """One connection: a speaker's requests in order, until they are answered."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        post_to: tuple[Wire, str],
-        seal: Seal,
-        asks: Iterator[Ask],
-        seed: str,
-        journal: Journal,
-        tally: Tally,
-    ) -> None:
-        self.name = name
-        self.journal = journal
-        self._wire, self._path = post_to
-        self._seal = seal
-        self._asks = asks
-        self._seed = seed
-        self._tally = tally
-        self._sent = 0
-        self._remembered: deque[tuple[bytes, bytes]] = deque(maxlen=REMEMBERED_MAX)
+    def __init__(self, speaker: Speaker, wire: Wire, tally: Tally) -> None:
+        self._speaker, self._wire, self._tally = speaker, wire, tally
+        self._remembered: deque[tuple[bytes, Reply]] = deque(maxlen=REMEMBERED_MAX)
         # For what depends on answers; apart from the mix, which does not.
-        self._jitter = Random(seed)  # noqa: S311 - spreads retries, no secret
+        self._jitter = Random(speaker.seed)  # noqa: S311 - spreads retries, no secret
 
     async def work(self, stop: asyncio.Event) -> None:
-        for ask in self._asks:
+        for sending in self._speaker.sendings():
             if stop.is_set():
                 break
-            await self._ask(ask)
-            if ask.repeats and self._remembered:
+            await self._ask(sending)
+            if sending.repeats and self._remembered:
                 await self._repeat()
-        await self._ask(read_back())
+        last = self._speaker.last()
+        if last is not None:
+            await self._ask(last)
 
     def close(self) -> None:
         self._wire.close()
 
-    async def _ask(self, ask: Ask) -> None:
-        request = self._request(ask)
-        if ask.reset_after_s is not None:
-            await self._wire.post_and_reset(request, ask.reset_after_s)
+    async def _ask(self, sending: Sending) -> None:
+        if sending.reset_after_s is not None:
+            await self._wire.post_and_reset(sending.request, sending.reset_after_s)
             self._tally.resets += 1
             self._tally.retries += 1
-        reply = await self._answered(request)
+        reply = await self._answered(sending.request)
         if reply is None:
             return
         try:
-            answer = read_answer(reply.body)
-        except msgspec.DecodeError:
-            self._tally.troubles["an answer with status 200 that is no access response"] += 1
+            denied = sending.hear(reply)
+        except Strange as error:
+            self._tally.troubles[str(error)] += 1
             return
-        self._remembered.append((request, reply.body))
+        self._remembered.append((sending.request, reply))
         self._tally.answered += 1
-        self._tally.denied += answer.denied
-        self.journal.record(ask, answer)
+        self._tally.denied += denied
 
     async def _repeat(self) -> None:
         """Send an id again that is answered; nothing may come of it but the same bytes."""
-        request, body = self._jitter.choice(self._remembered)
+        request, before = self._jitter.choice(self._remembered)
         reply = await self._answered(request)
         self._tally.repeats += 1
-        if reply is not None and not (reply.replayed and reply.body == body):
+        if reply is None:
+            return
+        # A refusal that is an error has no mark of a replay.
+        marked = reply.replayed or reply.status != 200
+        if not marked or (reply.status, reply.body) != (before.status, before.body):
             self._tally.differing += 1
 
     async def _answered(self, request: bytes) -> Reply | None:
@@ -226,24 +183,17 @@ class _Client:
             await asyncio.sleep(self._jitter.uniform(0, backoff_s))
             backoff_s = min(backoff_s * 2, BACKOFF_S_MAX)
         self._tally.replays += reply.replayed
-        if reply.status != 200:
+        if reply.status not in self._speaker.statuses:
             self._tally.unanswered += 1
-            self._tally.troubles[f"HTTP {reply.status} {_key(reply.body)}"] += 1
+            self._tally.troubles[f"HTTP {reply.status} {_word(reply.body)}"] += 1
             return None
         return reply
 
-    def _request(self, ask: Ask) -> bytes:
-        """Write a request once; every retry sends these bytes."""
-        self._sent += 1
-        body = access_request(ask, self.name)
-        headers, sealed = self._seal(body, f"demo-{self._seed}-{self._sent:06d}")
-        head = f"POST {self._path} HTTP/1.1\r\nHost: demo\r\n{headers}"
-        return f"{head}Content-Length: {len(sealed)}\r\n\r\n".encode() + sealed
 
-
-def _key(body: bytes) -> str:
-    """Give the key of an error; without its message, so that errors of one kind are counted."""
+def _word(body: bytes) -> str:
+    """Give the word of an error; without its message, so that errors of one kind are counted."""
     try:
-        return str(msgspec.json.decode(body)["key"])
+        said = msgspec.json.decode(body)
+        return str(said["key"] if "key" in said else said["code"])
     except (msgspec.DecodeError, KeyError, TypeError):
         return "without an error's body"

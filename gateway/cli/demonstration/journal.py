@@ -79,13 +79,27 @@ class Units:
 
 
 @dataclass(slots=True)
-class Journal:
-    """The journal of one host. `oddities` are answers that contradict what it was told before."""
+class Record:
+    """What one client was told. `oddities` are answers that contradict what it was told before."""
 
     lines: Mapping[str, Line]  # by feature name
     units: dict[str, Units] = field(default_factory=dict)
     held: dict[str, int] = field(default_factory=dict)
     oddities: list[str] = field(default_factory=list)
+
+    def moved(self, name: str, wanted: int, got: int) -> None:
+        """Note units of a feature."""
+        self.units.setdefault(name, Units()).move(wanted, got)
+
+    def odd(self, words: str) -> None:
+        """Note an answer that cannot be."""
+        if len(self.oddities) < ODDITIES_MAX:
+            self.oddities.append(words)
+
+
+@dataclass(slots=True)
+class Journal(Record):
+    """The journal of one host of CMAPI."""
 
     def record(self, ask: Ask, answer: Answer) -> None:
         """Enter the answer to a request; each request once, in the order of asking."""
@@ -104,8 +118,8 @@ class Journal:
     def _consumed(self, name: str, wanted: int, got: int) -> None:
         # Zero lies between the two: more than asked for, or the other sign, cannot be.
         if not min(wanted, 0) <= got <= max(wanted, 0):
-            self._odd(f"{name}: asked {wanted}, answered {got}")
-        self.units.setdefault(name, Units()).move(wanted, got)
+            self.odd(f"{name}: asked {wanted}, answered {got}")
+        self.moved(name, wanted, got)
 
     def _reusable(
         self, name: str, ask: Ask, wanted: int | None, told: int | None, *, refused: bool
@@ -122,19 +136,15 @@ class Journal:
         else:
             after, certain = told or 0, False
         if certain and (told or 0) != before:
-            self._odd(f"{name}: held {before}, answered {told or 0} to a request that changed none")
+            self.odd(f"{name}: held {before}, answered {told or 0} to a request that changed none")
             after = told or 0
         if not min(before, target) <= after <= max(before, target):
-            self._odd(f"{name}: held {before}, asked for {target}, answered {after}")
+            self.odd(f"{name}: held {before}, asked for {target}, answered {after}")
         self.held[name] = after
-        self.units.setdefault(name, Units()).move(target - before, after - before)
-
-    def _odd(self, words: str) -> None:
-        if len(self.oddities) < ODDITIES_MAX:
-            self.oddities.append(words)
+        self.moved(name, target - before, after - before)
 
 
-def total(journals: Iterable[Journal]) -> dict[str, Units]:
+def total(journals: Iterable[Record]) -> dict[str, Units]:
     """Sum journals by feature name."""
     sums: dict[str, Units] = {}
     for journal in journals:

@@ -40,13 +40,18 @@ def asks(seed: int, client: int) -> Iterator[Ask]:
     while True:
         (kind,) = draw.choices(kinds, weights)
         ask = kind(draw)
-        # Drawn for every request, so that a changed share leaves the requests as they were.
-        reset, after_s, repeats = draw.random(), draw.random(), draw.random()
-        yield replace(
-            ask,
-            reset_after_s=after_s * RESET_AFTER_S_MAX if reset < RESET_SHARE else None,
-            repeats=repeats < REPEAT_SHARE,
-        )
+        reset_after_s, repeats = fate(draw)
+        yield replace(ask, reset_after_s=reset_after_s, repeats=repeats)
+
+
+def fate(draw: Random) -> tuple[float | None, bool]:
+    """Draw what is to happen to a request: when it is reset, if it is, and whether an id that is
+    answered follows it once more.
+    """
+    # All of it for every request, so that a changed share leaves the requests as they were.
+    reset, after_s, repeats = draw.random(), draw.random(), draw.random()
+    reset_after_s = after_s * RESET_AFTER_S_MAX if reset < RESET_SHARE else None
+    return reset_after_s, repeats < REPEAT_SHARE
 
 
 def read_back() -> Ask:

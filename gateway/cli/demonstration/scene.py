@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gateway.cli.demonstration.fleet import Seal, with_signature, with_token
+from gateway.cli.demonstration.cmapi import Seal, with_signature, with_token
 from gateway.cli.demonstration.gateways import GatewayProcess, free_port, run_command
 from gateway.config import Config, load_config
 from gateway.core.keys import PrivateKey, generate, private_pem, public_pem
@@ -23,6 +23,7 @@ from gateway.core.model import Line
 from gateway.core.provisioning import read_provisioning
 from gateway.core.tokens import mint_token
 from gateway.service.balance import Books, audit
+from gateway.store.chain import CHAIN_FILE
 from gateway.wiring import open_store
 
 INSTANCE: Final = "DEMO00000001"
@@ -34,7 +35,9 @@ TOKEN_TTL_S: Final = 86_400
 FORWARDER: Final = "forwarder"
 _KEYS: Final = {"token": "RS256", "es256": "ES256", "eddsa": "EdDSA", FORWARDER: "RS256"}
 
-# One feature name a line. The parent has the same ones, so that it takes what was granted here.
+# One feature name a line. The parent has the same ones, so that it takes what was granted here. To
+# clients of LicenseSpring, who come in only where doors are opened for them, all but `pages` are
+# one licence.
 LINES: Final = """
 [[instance.line]]
 id = "sessions"
@@ -42,6 +45,7 @@ feature = "sessions"
 version = "1.0"
 count = 100_000_000
 model = "metered"
+licensespring = { license_id = 1, product = "DEMO" }
 
 [[instance.line]]
 id = "users"
@@ -51,6 +55,7 @@ count = 4_000
 overdraft = "10%"
 undo_interval = "1h"
 model = "metered"
+licensespring = { license_id = 1, product = "DEMO", feature = "users" }
 
 [[instance.line]]
 id = "editor"
@@ -59,6 +64,7 @@ version = "2.0"
 count = 12
 model = "concurrent"
 borrow_interval = "1h"
+licensespring = { license_id = 1, product = "DEMO" }
 
 [[instance.line]]
 id = "pages"
@@ -73,6 +79,24 @@ feature = "api"
 version = "1.0"
 count = "uncounted"
 model = "metered"
+licensespring = { license_id = 1, product = "DEMO", feature = "api" }
+"""
+
+# A feature that is held, which only those clients know.
+_VIEWER: Final = """
+[[instance.line]]
+id = "viewer"
+feature = "viewer"
+version = "1.0"
+count = 6
+model = "concurrent"
+borrow_interval = "1h"
+licensespring = { license_id = 1, product = "DEMO", feature = "viewer" }
+"""
+
+_DOORS: Final = f"""
+[licensespring]
+instance = "{INSTANCE}"
 """
 
 _INSTANCE: Final = """
@@ -116,6 +140,11 @@ class Scene:
     lines: tuple[Line, ...]
     seals: tuple[Seal, ...]  # half of them with a token
 
+    @property
+    def chain_file(self) -> Path:
+        """The certificates by which clients of LicenseSpring verify answers of version 2."""
+        return self.gateway.data_dir / CHAIN_FILE
+
     async def drained_books(self) -> tuple[Books, Books]:
         """Wait until all is forwarded, DRAIN_S_MAX at most, and read the gateway's books and the
         parent's, row by row.
@@ -134,28 +163,34 @@ class Scene:
 
 
 @asynccontextmanager
-async def open_scene(directory: Path) -> AsyncIterator[Scene]:
+async def open_scene(directory: Path, *, floating: bool = False) -> AsyncIterator[Scene]:
     """Set the scene in an empty directory; both gateways are stopped at the end, whatever ends it.
 
-    Raises DemoFailed when a gateway does not start or a command fails.
+    `floating`: with doors for clients of LicenseSpring. Raises DemoFailed when a gateway does not
+    start or a command fails.
     """
     keys = {name: generate(algorithm) for name, algorithm in _KEYS.items()}
     gateway, parent = (_gateway(directory / name) for name in ("gateway", "parent"))
-    _write(directory, keys, parent.url)
+    _write(directory, keys, parent.url, floating=floating)
     try:
         await _all(gateway.start(), parent.start())
         await _all(_provision(gateway), _provision_parent(directory, parent))
-        yield Scene(gateway, parent, demo_lines(), _seals(keys))
+        yield Scene(gateway, parent, demo_lines(floating=floating), _seals(keys))
     finally:
         # Below before above, so that nothing is sent to a parent that is gone.
         await gateway.stop()
         await parent.stop()
 
 
-def demo_lines() -> tuple[Line, ...]:
+def demo_lines(*, floating: bool = False) -> tuple[Line, ...]:
     """Give the lines that both gateways are provisioned with."""
-    (declared,) = read_provisioning(_INSTANCE.format(id=INSTANCE) + LINES, _no_file)
+    text = _INSTANCE.format(id=INSTANCE) + _lines_text(floating=floating)
+    (declared,) = read_provisioning(text, _no_file)
     return declared.lines
+
+
+def _lines_text(*, floating: bool) -> str:
+    return LINES + (_VIEWER if floating else "")
 
 
 def _gateway(home: Path) -> GatewayProcess:
@@ -186,7 +221,9 @@ async def _provision_parent(directory: Path, parent: GatewayProcess) -> None:
     )
 
 
-def _write(directory: Path, keys: Mapping[str, PrivateKey], parent_url: str) -> None:
+def _write(
+    directory: Path, keys: Mapping[str, PrivateKey], parent_url: str, *, floating: bool
+) -> None:
     """Write the keys, and what each gateway is configured and provisioned with."""
     for name, private in keys.items():
         home = directory / "keys" / name
@@ -197,11 +234,12 @@ def _write(directory: Path, keys: Mapping[str, PrivateKey], parent_url: str) -> 
     forwarding = _FORWARDING.format(url=f"{parent_url}/api/1.0/instances/{PARENT}")
     attached = f'[[instance.upstream]]\nname = "{UPSTREAM}"\n'
     trusted = "".join(_TRUSTED.format(kid=name) for name in keys if name != FORWARDER)
+    lines = _lines_text(floating=floating)
     files = {
-        "gateway/gateway.toml": _CONFIG + forwarding,
-        "gateway/instances.toml": _INSTANCE.format(id=INSTANCE) + attached + trusted + LINES,
+        "gateway/gateway.toml": _CONFIG + (_DOORS if floating else "") + forwarding,
+        "gateway/instances.toml": _INSTANCE.format(id=INSTANCE) + attached + trusted + lines,
         "parent/gateway.toml": _CONFIG,
-        "parent/instances.toml": _INSTANCE.format(id=PARENT) + LINES,
+        "parent/instances.toml": _INSTANCE.format(id=PARENT) + lines,
     }
     for name, text in files.items():
         (directory / name).parent.mkdir(exist_ok=True)

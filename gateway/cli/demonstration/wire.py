@@ -28,11 +28,18 @@ class Unanswered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer; `replayed` is its Idempotency-Replayed."""
+    """An HTTP answer; `replayed` is its Idempotency-Replayed, `signature` its LicenseSignature."""
 
     status: int
     body: bytes
     replayed: bool
+    signature: str = ""
+
+
+def post(path: str, headers: str, body: bytes) -> bytes:
+    """Write a POST; `headers` are lines that end in CRLF. Every retry sends these bytes."""
+    head = f"POST {path} HTTP/1.1\r\nHost: demo\r\n{headers}"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Wire:
@@ -102,4 +109,9 @@ class Wire:
         body = await reader.readexactly(length)
         if headers.get("connection", "").lower() == "close":
             self.close()
-        return Reply(int(status), body, headers.get("idempotency-replayed") == "true")
+        return Reply(
+            int(status),
+            body,
+            headers.get("idempotency-replayed") == "true",
+            headers.get("licensesignature", ""),
+        )

@@ -12,6 +12,7 @@ import click
 
 from gateway.cli.forwarding.desk import check_signature, open_desk, signed
 from gateway.cli.forwarding.shown import units_text
+from gateway.cli.names import Named
 from gateway.cli.options import configured, example
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
@@ -19,9 +20,10 @@ from gateway.service.decisions import MEANINGS, Action, judge
 
 
 @click.command(
+    cls=Named,
     epilog=example(
         "forward retry 5f0c2d9be0a94cfcb7f5a1d0c6a7e312 --reason 'the feature exists there now'"
-    )
+    ),
 )
 @click.argument("address")
 @signed
@@ -36,7 +38,8 @@ def retry(config: Config, address: str, reason: str, by: str | None) -> None:
 
 
 @click.command(
-    epilog=example("forward discard DEMO00000001/parent/L1 --reason 'agreed with the vendor'")
+    cls=Named,
+    epilog=example("forward discard DEMO00000001/parent/L1 --reason 'agreed with the vendor'"),
 )
 @click.argument("address")
 @signed
@@ -50,6 +53,7 @@ def discard(config: Config, address: str, reason: str, by: str | None) -> None:
 
 
 @click.command(
+    cls=Named,
     short_help="Say whether the upstream applied a parked batch.",
     epilog=example(
         "forward reconcile 5f0c2d9be0a94cfcb7f5a1d0c6a7e312 --applied --reason 'seen in their log'"

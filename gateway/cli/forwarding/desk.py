@@ -47,7 +47,7 @@ async def open_desk(config: Config, *, only_look: bool = False) -> AsyncIterator
 
 def asides_of(store: Store) -> Asides:
     """Give what is set aside in an open store."""
-    return Asides(store.client, store.scripts, store.partitions, store.strength.fsync_each_call)
+    return Asides(store.topology, store.scripts, store.partitions, store.strength.wait)
 
 
 def signed(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from gateway.cli.forwarding import shown
 from gateway.cli.forwarding.desk import command_line, open_desk
+from gateway.cli.names import Named
 from gateway.cli.options import configured, example
 from gateway.config import Config
 from gateway.service.asides import Item, Recorded
@@ -70,6 +71,7 @@ def list_items(config: Config, form: str, decisions: bool) -> None:
 
 
 @click.command(
+    cls=Named,
     short_help="Show one thing set aside, and what can be decided.",
     epilog=_SHOW_JSON + example("forward show 5f0c2d9be0a94cfcb7f5a1d0c6a7e312"),
 )

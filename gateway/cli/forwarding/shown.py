@@ -45,10 +45,10 @@ def item_json(item: Item) -> dict[str, Any]:
         "standing": item.standing,
         "known": item.known,
         "units": dict(item.units),
-        "since": _moment(item.since_ms),
+        "since": moment(item.since_ms),
         "attempts": item.attempts,
         "why": item.why,
-        "retry": _moment(item.retry_ms),
+        "retry": moment(item.retry_ms),
     }
 
 
@@ -99,11 +99,11 @@ def show_items(items: Sequence[Item]) -> None:
             item.upstream,
             item.standing,
             units_text(item.units),
-            _moment(item.since_ms) or "-",
+            moment(item.since_ms) or "-",
             "-" if item.attempts is None else str(item.attempts),
             plain(item.why),
         )
-    _console().print(table)
+    console().print(table)
     click.echo("forward show ADDRESS tells what is known of one and what can be decided")
 
 
@@ -117,7 +117,7 @@ def show_decisions(record: Sequence[Recorded]) -> None:
     for each in record:
         told = decision_json(each) | {"units": units_text(_units_of(each.decision))}
         table.add_row(*(plain(told[name]) or "-" for name in names))
-    _console().print(table)
+    console().print(table)
 
 
 def show_details(item: Item, commands: Mapping[Action, str]) -> None:
@@ -127,7 +127,7 @@ def show_details(item: Item, commands: Mapping[Action, str]) -> None:
         "instance": item.instance,
         "upstream": f"{item.upstream} ({item.kind or 'not in this configuration'})",
         "standing": item.standing,
-        "since": _moment(item.since_ms) or "-",
+        "since": moment(item.since_ms) or "-",
         "attempts": "-" if item.attempts is None else str(item.attempts),
         "tried again": _tried_again(item),
         "why": plain(item.why) or "-",
@@ -169,7 +169,7 @@ def _show_rows(rows: Iterable[Row]) -> None:
     table.columns[-1].justify = "right"
     for row in ordered[:ROWS_SHOWN_MAX]:
         table.add_row(_hour(row), row.line, plain(row.host) or "-", str(row.units))
-    _console().print(table)
+    console().print(table)
     if len(ordered) > ROWS_SHOWN_MAX:
         click.echo(f"and {len(ordered) - ROWS_SHOWN_MAX} more rows (--format json has all)")
 
@@ -177,7 +177,7 @@ def _show_rows(rows: Iterable[Row]) -> None:
 def _tried_again(item: Item) -> str:
     if item.blocked is None:
         return "not by itself"
-    return _moment(item.retry_ms) or "with the next round"
+    return moment(item.retry_ms) or "with the next round"
 
 
 def _in_question(item: Item) -> bool:
@@ -196,7 +196,8 @@ def _units_of(decision: Decision) -> dict[str, int]:
     return {line: int(units) for line, _, units in pairs}
 
 
-def _moment(at_ms: int | None) -> str | None:
+def moment(at_ms: int | None) -> str | None:
+    """Write a moment; None stays none."""
     return None if at_ms is None else iso(at_ms)
 
 
@@ -215,6 +216,7 @@ def _table(names: Iterable[str]) -> Table:
     return table
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Give where tables go: as wide as the terminal, or wide enough for a pipe."""
     width = None if sys.stdout.isatty() else PIPE_COLUMNS
     return Console(markup=False, highlight=False, width=width)

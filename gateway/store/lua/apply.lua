@@ -3,8 +3,9 @@
 --
 -- ARGV[1]  msgpack {contexts, bases, tables, asks}; contexts, tables as in core/calls.py;
 --          an ask is {context, key, ttl_ms, fingerprint, echo, host, flags, wants, more}, indexes from 1,
---          key 0: none; more is absent or {key, ttl_ms, key, {name, value…}, {{version…}…}}: why is kept at
---          the first key, the decision is recorded at the second one, versions are of each table's lines
+--          key 0: none; more is absent or {key, ttl_ms, key, {name, value…}, {{version…}…}, blob}: why is
+--          kept at the first key, the decision is recorded at the second one, versions are of each table's
+--          lines, blob ('': none) is the catalogue's next version, in force if the ask is granted in full
 -- KEYS     per context, from its base on: cat used holds lapse seen undo ledger due dirty,
 --          then open:<upstream> per upstream, then days:<month> per month of its calendar;
 --          and one d:<id> per ask that has an id; e:<id>, record per ask that has more
@@ -14,7 +15,7 @@
 --          because a Lua error would not undo them.
 -- The executable specification is core/ledger.py; names are the same. now() comes from a prelude.
 
-local INCREMENTAL, PARTIAL, PREVIEW, DROP = 1, 2, 4, 8
+local INCREMENTAL, PARTIAL, PREVIEW, DROP, SET, LATER, RESTOCK, TELL = 1, 2, 4, 8, 16, 32, 64, 128
 local DONE, REPLAYED, MISMATCH, STALE, CALENDAR, AGAIN = 0, 1, 2, 3, 4, 5
 local METERED, METERED_REUSABLE, CONCURRENT = 0, 1, 2
 local UNITS_MAX = 9007199254740991
@@ -24,7 +25,8 @@ local FIELDS_MAX = 2000   -- in one HMGET or HSET: unpack fails near 8,000 value
 local HOUR_MS = 3600000
 
 local ID, CAPACITY, STARTS, EXPIRES, FIT, SELECTED, RETIRED, INTERVAL, PERIOD, UNDO = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10
-local COUNT, LAPSES, MODEL = 1, 2, 3                       -- of a hold
+local SHARED = 11                                          -- of a row, too: nil unless another server uses the line
+local COUNT, LAPSES, MODEL, SINCE, BORROWED = 1, 2, 3, 4, 5  -- of a hold
 local FIRST, LAST, UNITS, LABEL = 1, 2, 3, 4               -- of a consumption
 
 local clock_ms = now()

@@ -2,6 +2,7 @@
 --
 -- ARGV  1 'begin' | 'clear'  2 holder  3 id  4 number of the attempt, from 1
 --       5 horizon_ms: how long the upstream remembers an id; 0: it does not ('begin' only)
+--       6 what the upstream had before, in words of its kind; '' where it was not asked ('begin' only)
 -- KEYS  1 lease  2 sealed  3 ledger
 -- reply 1 done; 0 no such batch, or another attempt was noted meanwhile; -1 the lease is another's;
 --       -2 an earlier attempt may have been applied and is forgotten upstream. Only 1 changes anything,
@@ -33,6 +34,7 @@ if attempts ~= number then
     redis.call('HSET', KEYS[2], 'first_sent_ms', clock_ms, 'first_attempt', number)
   end
   redis.call('HSET', KEYS[2], 'at_ms', clock_ms)
+  if ARGV[6] ~= '' then redis.call('HSET', KEYS[2], 'before', ARGV[6]) end
 end
 redis.call('HSET', KEYS[2], 'attempts', number)  -- on a repeat too, for WAITAOF's sake
 return 1

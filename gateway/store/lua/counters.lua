@@ -36,7 +36,8 @@ local function open_context(c)
     hosts = {}, dropped = {}, applied = 0,
   }
   x.found_version = tonumber(redis.call('HGET', x.cat, 'version') or 0)
-  x.last_ms = tonumber(redis.call('HGET', x.ledger, 'last_ms') or 0)  -- of the transaction before this one
+  local before = redis.call('HMGET', x.ledger, 'last_ms', 'seq')
+  x.last_ms, x.seq = tonumber(before[1] or 0), tonumber(before[2] or 0)  -- of the transaction before this one
   x.now_ms = math.max(clock_ms, x.last_ms)
   x.done_ms = x.now_ms  -- until when all has happened once this call is over
   for i = 1, #x.upstreams do x.rows[i] = {} end
@@ -60,7 +61,9 @@ end
 local function unpack_holds(text)
   local held = {}
   if text then
-    for _, hold in ipairs(cmsgpack.unpack(text)) do held[hold[1]] = {hold[2], hold[3], hold[4]} end
+    for _, hold in ipairs(cmsgpack.unpack(text)) do
+      held[hold[1]] = {hold[2], hold[3], hold[4], hold[5] or 0, hold[6]}
+    end
   end
   return held
 end

@@ -16,13 +16,15 @@ local function explain(x, ask, versions)
   local host, wants, seen, left = ask[6], ask[8], {}, SEEN_ROWS_MAX
   for i = 1, #wants do
     local model, rows, looked = tables[wants[i][1]][1], tables[wants[i][1]][2], {}
-    local undoes = model == METERED and wants[i][2][1][1] < 0
+    local first = wants[i][2][1]
+    local undoes = model == METERED and first and first[1] < 0
     for j = 1, math.min(#rows, left) do
       local row = rows[j]
       local copy = {unpack(row, ID, UNDO)}
       copy[#copy + 1] = used_of(x, row.name)
       copy[#copy + 1] = undoes and row[UNDO] > 0 and undoable_now(x, row, host) or 0
       copy[#copy + 1] = versions[i][j]
+      if row[SHARED] then copy[#copy + 1] = used_of(x, row.elsewhere) end
       looked[j] = copy
     end
     left = left - #looked

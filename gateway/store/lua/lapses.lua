@@ -55,10 +55,12 @@ local function sweep(x)
       x.undoable[name] = {}
       x.undoable_changed[name] = 0
     else
-      x.units[name] = nil
+      local elsewhere = 'elsewhere|' .. name
+      x.units[name], x.units[elsewhere] = nil, nil
       x.units_changed[name] = nil
       x.forget_used = x.forget_used or {}
       x.forget_used[#x.forget_used + 1] = name
+      x.forget_used[#x.forget_used + 1] = elsewhere
     end
   end
 end

@@ -85,6 +85,6 @@ local function finish(sealed)
   end
   local names = {'id.' .. halves, 'rows.' .. halves, 'body.' .. halves}
   local half = redis.call('HMGET', sealed, unpack(names))
-  redis.call('HDEL', sealed, 'first_sent_ms', 'first_attempt', 'at_ms', unpack(names))
+  redis.call('HDEL', sealed, 'first_sent_ms', 'first_attempt', 'at_ms', 'before', unpack(names))
   redis.call('HSET', sealed, 'id', half[1], 'rows', half[2], 'body', half[3], 'attempts', 0, 'halves', halves - 1)
 end

@@ -32,12 +32,14 @@ local function candidates(rows, place, now_ms)
 end
 
 local function room(x, moved, row)
-  local gone = moved[row[ID]] or 0
-  local free = row[CAPACITY] - used_of(x, row.name) - gone
+  local gone, most = moved[row[ID]] or 0, row[CAPACITY]
+  -- What came back elsewhere is free here too, but used itself never passes UNITS_MAX.
+  if row[SHARED] then most = math.min(most - used_of(x, row.elsewhere), UNITS_MAX) end
+  local free = most - (used_of(x, row.name) + gone)
   if row[PERIOD] > 0 then  -- used starts again with each period, a line's life does not
-    free = math.min(free, UNITS_MAX - acked_of(x, row[ID]) - gone)
+    free = math.min(free, UNITS_MAX - (acked_of(x, row[ID]) + gone))
   end
-  return math.max(0, free)
+  return math.max(0, math.min(free, UNITS_MAX))
 end
 
 -- It is a denial of the first candidate or, where there is none, of the first line that is not retired.
@@ -50,9 +52,15 @@ local function short(x, t, want, code, asked, available, rows, place)
   t.denials[#t.denials + 1] = (line and line[ID] or '') .. '|' .. t.day[2] .. '|d:' .. code
 end
 
-local function grant(t, line, units)
-  if not t.grants[line] then t.granted[#t.granted + 1] = line end
+local function grant(t, row, units)
+  local line = row[ID]
+  if not t.grants[line] then t.granted[#t.granted + 1] = row end
   plus(t.grants, line, units)
+end
+
+-- What is held of these lines gets another lapse. The order counts where a line is in two tables.
+local function to_renew(t, rows)
+  if t.renewed[#t.renewed] ~= rows then t.renewed[#t.renewed + 1] = rows end
 end
 
 local function any_held(t, rows)
@@ -62,9 +70,10 @@ local function any_held(t, rows)
   return false
 end
 
-local function take(x, t, model, rows, place, units, want)
+-- Grant what is missing of `units` to a host that has some already.
+local function take(x, t, model, rows, place, units, want, have)
   local found, code = candidates(rows, place, x.now_ms)
-  local left = units
+  local left = units - have
   for i = 1, #found do
     local row = found[i]
     local line = row[ID]
@@ -73,11 +82,11 @@ local function take(x, t, model, rows, place, units, want)
       left = left - taken
       plus(t.moved, line, taken)
       if model == METERED then
-        grant(t, line, taken)
+        grant(t, row, taken)
       else
-        local hold = t.held[line]
-        t.held[line] = {(hold and hold[COUNT] or 0) + taken, hold and hold[LAPSES] or 0, model}
-        t.renewed[rows] = true
+        local hold, had = t.held[line], t.had[line]
+        t.held[line] = {(hold and hold[COUNT] or 0) + taken, 0, model, had and had[SINCE] or x.now_ms}
+        to_renew(t, rows)
       end
       if left == 0 then return end
     end
@@ -88,7 +97,7 @@ end
 local function look(x, t, model, rows, place, want)
   local found, code = candidates(rows, place, x.now_ms)
   if model == METERED then
-    if found[1] then grant(t, found[1][ID], 0) else short(x, t, want, code, 0, 0, rows, place) end
+    if found[1] then grant(t, found[1], 0) else short(x, t, want, code, 0, 0, rows, place) end
     return
   end
   local first = found[1]
@@ -100,6 +109,10 @@ local function look(x, t, model, rows, place, want)
   elseif not any_held(t, rows) then
     t.shown[#t.shown + 1] = first[ID]
   end
+end
+
+local function reduced(hold, count)
+  return count > 0 and {count, hold[LAPSES], hold[MODEL], hold[SINCE], hold[BORROWED]} or nil
 end
 
 local function give_back(x, t, rows, place, units, want)
@@ -124,9 +137,47 @@ local function give_back(x, t, rows, place, units, want)
     local back = math.min(left, hold[COUNT])
     left = left - back
     plus(t.moved, line, -back)
-    t.held[line] = hold[COUNT] > back and {hold[COUNT] - back, hold[LAPSES], hold[MODEL]} or nil
+    t.held[line] = reduced(hold, hold[COUNT] - back)
   end
   if total > 0 and not any_held(t, rows) then t.shown[#t.shown + 1] = pool[#pool][ID] end
+end
+
+-- Bring what the host holds of the only row's line to `units`, and renew it; below 0: see that it holds so many.
+local function hold_exactly(x, t, model, rows, place, units, want)
+  local line = rows[1][ID]
+  local hold = t.held[line]
+  local have = hold and hold[COUNT] or 0
+  local found, code = candidates(rows, place, x.now_ms)
+  if units < 0 then
+    if have < -units then short(x, t, want, 'NOT_HELD', -units, have, rows, place) end
+  elseif units > 0 and #found == 0 then
+    short(x, t, want, code, units, 0, rows, place)
+  elseif units > have then
+    take(x, t, model, rows, place, units, want, have)
+  elseif units < have then
+    plus(t.moved, line, units - have)
+    t.held[line] = reduced(hold, units)
+  end
+  if units == 0 then
+    t.shown[#t.shown + 1] = line
+  elseif units > 0 and #found > 0 and t.held[line] then
+    to_renew(t, rows)
+  end
+end
+
+-- Return units of the only row's line, consumed by whomever: used may go below 0.
+local function restock(x, t, rows, place, units, want)
+  local row = rows[1]
+  local found, code = candidates(rows, place, x.now_ms)
+  local lowest, most = math.min(used_of(x, row.name), acked_of(x, row[ID])), 0
+  if #found > 0 then most = math.max(0, UNITS_MAX + (lowest + (t.moved[row[ID]] or 0))) end
+  if most < units then short(x, t, want, code or 'RETURN_TOO_LARGE', -units, most, rows, place) end
+  local back = math.min(units, most)
+  if back > 0 then
+    plus(t.moved, row[ID], -back)
+    t.restocked[#t.restocked + 1] = {row, back}
+    grant(t, row, -back)
+  end
 end
 
 local function undo(x, t, rows, place, units, want, host)
@@ -165,7 +216,24 @@ local function undo(x, t, rows, place, units, want, host)
     left = left - taken
     if taken > 0 then
       t.undone[#t.undone + 1] = {found[i][1], found[i][2], taken}
-      grant(t, found[i][1][ID], -taken)
+      grant(t, found[i][1], -taken)
     end
+  end
+end
+
+-- Do what one want says; `units` below 0 are a return.
+local function serve(x, t, model, rows, place, units, want, host)
+  if t.set and model ~= METERED then
+    hold_exactly(x, t, model, rows, place, units, want)
+  elseif units > 0 then
+    take(x, t, model, rows, place, units, want, 0)
+  elseif units == 0 then
+    look(x, t, model, rows, place, want)
+  elseif model ~= METERED then
+    give_back(x, t, rows, place, -units, want)
+  elseif t.restocked then
+    restock(x, t, rows, place, -units, want)
+  else
+    undo(x, t, rows, place, -units, want, host)
   end
 end

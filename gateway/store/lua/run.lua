@@ -48,6 +48,10 @@ for i = 1, #asks do
         for _, row in ipairs(tables[want[1]][2]) do
           row.name = row[ID] .. '|' .. label_of(x, row[PERIOD])
           if x.units[row.name] == nil then wanted[x][row.name] = true end
+          if row[SHARED] then
+            row.elsewhere = 'elsewhere|' .. row.name
+            wanted[x][row.elsewhere] = true
+          end
         end
       end
     end
@@ -64,12 +68,15 @@ for x, set in pairs(hosts) do
   for host, text in pairs(fetch(x.holds, unknown)) do x.held[host] = unpack_holds(text) end
 end
 
+local NO_MORE = {0, 0, 0, {}, {}, ''}
 local replies, fresh, explained, notes = {}, {}, {}, {}
 for i = 1, #asks do
   local ask = asks[i]
   local x, key = opened[ask[1]], ask[2] > 0 and KEYS[ask[2]] or nil
   if x.refusal then
     replies[i] = x.refusal
+  elseif x.next_blob then
+    replies[i] = {STALE, x.version + 1}
   elseif bit.band(ask[7], PREVIEW) > 0 then
     replies[i] = {DONE, preview(x, ask[6], ask[8])}
   elseif fresh[key] or records[key] then
@@ -80,15 +87,19 @@ for i = 1, #asks do
       replies[i] = {MISMATCH}
     end
   else
-    local more = ask[9] or {0, 0, 0}
+    local more = ask[9] or NO_MORE
     local why = more[1] > 0 and explain(x, ask, more[5]) or nil
-    local outcome = run(x, ask[6], ask[7], ask[8])
+    -- By the catalogue in force, which stays unless all is granted, some of it might be too much.
+    local flags = more[6] ~= '' and bit.band(ask[7], bit.bnot(PARTIAL)) or ask[7]
+    local outcome = run(x, ask[6], flags, ask[8])
     if why then
       why[#why + 1] = outcome
       explained[KEYS[more[1]]] = {why, more[2]}
     end
     if more[3] > 0 then notes[#notes + 1] = {KEYS[more[3]], more[4], told_of(outcome)} end
-    fresh[key] = {ask[4], outcome, ask[5], x.version, ttl_ms = ask[3]}
+    if more[6] ~= '' and #outcome[2] == 0 then x.next_blob = more[6] end
+    -- Whose request, and which one: so that what was counted is told from what was not (known_ids.py).
+    fresh[key] = {ask[4], outcome, ask[5], x.version, x.seq + x.applied, x.instance, ttl_ms = ask[3]}
     replies[i] = {DONE, outcome}
   end
 end
@@ -100,7 +111,7 @@ for c = 1, #contexts do
   if not x.refusal or x.again and x.refusal[1] == AGAIN then write(x) end
 end
 for key, record in pairs(fresh) do
-  redis.call('SET', key, cmsgpack.pack({record[1], record[2], record[3], record[4]}), 'PX', record.ttl_ms)
+  redis.call('SET', key, cmsgpack.pack({unpack(record, 1, 6)}), 'PX', record.ttl_ms)
 end
 for key, each in pairs(explained) do redis.call('SET', key, cmsgpack.pack(each[1]), 'PX', each[2]) end
 for _, each in ipairs(notes) do note(each[1], each[2], each[3]) end

@@ -5,7 +5,7 @@
 -- KEYS  1 lease  2 open  3 sealed  4 ledger  5 cat  6 dirty
 -- reply {1, batch…} sealed; {0, batch…} a batch was sealed already, this one or another: nothing
 --       changed; {-1} the lease is another's, or the catalogue is: nothing changed
---       batch… = id, rows, body, first_sent_ms or '', attempts
+--       batch… = id, rows, body, first_sent_ms or '', attempts, before or ''
 -- Rows may have changed since they were read: units are moved all the same, so an open row may come
 -- to less than nothing, and the ledger's equation holds.
 
@@ -14,8 +14,8 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {-1} end
 if redis.call('HGET', KEYS[5], 'version') ~= ARGV[6] then return {-1} end
 
 local function batch(code)
-  local found = redis.call('HMGET', KEYS[3], 'id', 'rows', 'body', 'first_sent_ms', 'attempts')
-  return {code, found[1], found[2], found[3], found[4] or '', found[5]}
+  local found = redis.call('HMGET', KEYS[3], 'id', 'rows', 'body', 'first_sent_ms', 'attempts', 'before')
+  return {code, found[1], found[2], found[3], found[4] or '', found[5], found[6] or ''}
 end
 
 local known = redis.call('HGET', KEYS[3], 'id')

@@ -26,7 +26,7 @@ for field, units in pairs(left) do
 end
 
 local halves = tonumber(redis.call('HGET', KEYS[2], 'halves') or 0) + 1
-redis.call('HDEL', KEYS[2], 'first_sent_ms', 'first_attempt', 'at_ms')
+redis.call('HDEL', KEYS[2], 'first_sent_ms', 'first_attempt', 'at_ms', 'before')
 redis.call('HSET', KEYS[2], 'id', ARGV[3], 'rows', ARGV[4], 'body', ARGV[5], 'attempts', 0, 'halves', halves,
   'id.' .. halves, ARGV[6], 'rows.' .. halves, ARGV[7], 'body.' .. halves, ARGV[8])
 return 1

@@ -14,7 +14,7 @@ local function write_holds(x)
   for host in pairs(x.held_changed) do
     local list, next_ms = {}, nil
     for line, hold in pairs(x.held[host]) do
-      list[#list + 1] = {line, hold[COUNT], hold[LAPSES], hold[MODEL]}
+      list[#list + 1] = {line, hold[COUNT], hold[LAPSES], hold[MODEL], hold[SINCE], hold[BORROWED]}
       if hold[LAPSES] > 0 and (not next_ms or hold[LAPSES] < next_ms) then next_ms = hold[LAPSES] end
     end
     if #list > 0 then
@@ -111,7 +111,7 @@ local function write(x)
   end
   if x.applied > 0 then sums.seq = x.applied end
   add(x.ledger, sums, false)
-  redis.call('HSET', x.ledger, 'last_ms', x.done_ms)
+  redis.call('HSET', x.ledger, 'last_ms', x.done_ms)  -- of a replay too: WAIT is for what its connection wrote
   local seen = {}
   for host in pairs(x.hosts) do
     seen[#seen + 1] = x.now_ms
@@ -119,6 +119,7 @@ local function write(x)
   end
   store('ZADD', x.seen, seen)
   store('ZREM', x.seen, names(x.dropped))
+  if x.next_blob then redis.call('HSET', x.cat, 'version', x.version + 1, 'blob', x.next_blob) end
   if moved then
     local first = redis.call('ZRANGE', x.lapse, 0, 0, 'WITHSCORES')
     if first[2] then
