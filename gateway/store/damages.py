@@ -1,8 +1,9 @@
 """Whether a read failed because of what is kept, or because of the store it is kept in.
 
 Decided here: a server that answers with an error, or with what cannot be decoded, tells of that one
-instance: its books are damaged, and those of the others can be read. That a connection is lost, or
-that another node has the key, tells nothing of it. Not decided here: what whoever reads does then
+instance: its books are damaged, and those of the others can be read. That a connection is lost,
+that another node has the key, or that the store refuses whatever it is asked (it is busy, loads,
+lets nobody in) tells nothing of it. Not decided here: what whoever reads does then
 (service/lookout.py, cli/verify.py). Source: RELIABILITY 1 (I3).
 """
 
@@ -11,27 +12,21 @@ from __future__ import annotations
 from typing import Final
 
 import msgspec
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import ResponseError
 
 from gateway.core.errors import Unavailable
+from gateway.store.scripts import refused
 
 TOLD_MAX: Final = 200  # characters of why that are repeated
 
 _DECODING: Final = (msgspec.MsgspecError, ValueError, LookupError, TypeError)
-_ELSEWHERE: Final = (AskError, TryAgainError, ClusterDownError, ReadOnlyError)  # MOVED is an ASK
 
 
 def is_damage(error: Exception) -> bool:
     """Say whether what was to be read is at fault."""
     cause = _cause(error)
     if isinstance(cause, ResponseError):
-        return not isinstance(cause, _ELSEWHERE)
+        return not refused(cause)
     return isinstance(cause, _DECODING)
 
 

@@ -10,6 +10,7 @@ is out, not in its middle.
 from __future__ import annotations
 
 import hashlib
+import re
 from importlib import resources
 from typing import Any, Final
 
@@ -44,6 +45,7 @@ REFUSALS: Final = (
     AuthenticationError,
 )
 REFUSAL_WORDS: Final = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
+_OF_PIPELINE: Final = re.compile(r"of pipeline caused error: \(['\"](\w+)")  # as the client has it
 
 
 # One script in rooms of a readable size; they share their locals, so the order is fixed.
@@ -103,4 +105,7 @@ class Scripts:
 
 def refused(error: RedisError) -> bool:
     """Say whether an error reply means for sure that the script did nothing."""
-    return isinstance(error, REFUSALS) or str(error).split(" ", 1)[0] in REFUSAL_WORDS
+    text = str(error)
+    within = _OF_PIPELINE.search(text)
+    word = within[1] if within else text.split(" ", 1)[0]
+    return isinstance(error, REFUSALS) or word in REFUSAL_WORDS

@@ -66,11 +66,14 @@ def test_what_is_typed_wrongly_is_still_told(
     assert refused in " ".join(capsys.readouterr().err.split())
 
 
-def test_help_is_help() -> None:
-    for typed in ("keys revoke -h", "keys revoke I --help"):
-        result = CliRunner().invoke(main, typed.split(), prog_name="cmapi-gateway")
-        assert result.exit_code == 0
-        assert "keys revoke DEMO00000001 k1" in result.output
+@pytest.mark.parametrize("typed", ["-h", "I -h", "--help", "I -k --help"])
+def test_help_is_help(typed: str) -> None:
+    named = Named("told", params=[click.Argument(["instance"])], help="Tells.")
+    settings = {"help_option_names": ["-h", "--help"]}
+    group = click.Group(commands={"told": named}, context_settings=settings)
+    result = CliRunner().invoke(group, ["told", *typed.split()])
+    assert result.exit_code == 0
+    assert "Tells." in result.output
 
 
 def test_every_command_that_takes_names_takes_such(tmp_path: Path) -> None:
