@@ -79,18 +79,6 @@ _SECTIONS: Final[Mapping[str, type[Section]]] = {
 SETTINGS: Final = tuple(
     f"{section}.{field.name}" for section, kind in _SECTIONS.items() for field in fields(kind)
 )
-# Accepted, since the format of the file is fixed, but without effect yet.
-NOT_IN_FORCE: Final = tuple(name for name in SETTINGS if name.startswith("ui."))
-
-
-def warnings_for(config: Config) -> list[str]:
-    """Name each setting that was changed from its default and does nothing yet."""
-    warnings = []
-    for name in NOT_IN_FORCE:
-        section, member = name.split(".")
-        if getattr(getattr(config, section), member) != getattr(_SECTIONS[section](), member):
-            warnings.append(f"{name} is set, but has no effect yet")
-    return warnings
 
 
 class _Given(NamedTuple):

@@ -61,6 +61,7 @@ from gateway.web.metrics import Scrapes
 from gateway.web.seeing import Seeing
 from gateway.wiring_cloud import make_outbox, make_syncs
 from gateway.wiring_floating import floating_routes
+from gateway.wiring_pages import lost_pages, page_routes
 from gateway.wiring_seeing import MeteredLane, layout_of, open_traces, seen
 from gateway.wiring_upstreams import make_route, own_key
 
@@ -162,6 +163,7 @@ async def open_forwarder(
             fold=Folder(store.catalogues, sweep, config.report.retention_months, _now_ms).fold,
             blocked_retry_s=config.forward.blocked_retry_ms / 1000,
             meters=meters or Meters(),
+            demands=make_syncs(store),
         )
         try:
             yield forwarder
@@ -242,6 +244,7 @@ async def make_gateway(
             *cmapi_server.routes(server, InstancePolicies(admin), limits),
             *usage.routes(admin, make_reports(store)),
             *await floating_routes(config, store, admin, make_syncs(store), board.meters),
+            *page_routes(config, store, admin, clients, board),
             *ops.routes(
                 _reasons(lifecycle, store),
                 {"keys": [jwk(public, signer.kid)]},
@@ -250,6 +253,7 @@ async def make_gateway(
             ),
         ],
         Seeing(board.meters, lines=config.log.access),
+        lost_pages(config),
     )
 
 

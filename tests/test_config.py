@@ -7,12 +7,9 @@ from pathlib import Path
 import pytest
 
 from gateway.config import (
-    NOT_IN_FORCE,
-    SETTINGS,
     UPSTREAMS_MAX,
     Config,
     load_config,
-    warnings_for,
 )
 from gateway.core.errors import InvalidInput
 from gateway.settings import (
@@ -263,15 +260,3 @@ def test_password_of_the_store_is_never_shown() -> None:
     assert "redis://***@h:1/0?***" in repr(config)
     assert "secret" not in repr(config) + str(config.redis)
     assert shown_url("user:secret@h") == "***@h"
-
-
-def test_every_setting_without_effect_is_told_of_when_it_is_changed(tmp_path: Path) -> None:
-    assert warnings_for(Config()) == []
-    changed = "[ui]\nenabled = false\n[licensespring]\nauth = true\n[limits]\nlane_queue = 7\n"
-    assert warnings_for(load(tmp_path, changed)) == [
-        "ui.enabled is set, but has no effect yet",
-    ]
-
-
-def test_settings_without_effect_are_settings() -> None:
-    assert set(NOT_IN_FORCE) < set(SETTINGS)

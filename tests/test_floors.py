@@ -33,6 +33,7 @@ KNOWN = (
     ("cryptography", "46.0.7", "CVE-2026-39892", "buffers that are not contiguous"),
     ("cryptography", "50.0.0", "CVE-2026-69247", "PKCS#7 decryption; we use none"),
     ("hypercorn", "0.16.0", "SNYK-PYTHON-HYPERCORN-6371005", "rapid reset; bounded by us as well"),
+    ("jinja2", "3.1.6", "CVE-2025-27516", "templates that leave the sandbox; ours are our own"),
     ("redis", "4.5.4", "CVE-2023-28859", "an answer given to another request"),
     ("pyyaml", "5.4", "CVE-2020-14343", "objects made while reading; we only write"),
     # What checks us must not be wrong with us.

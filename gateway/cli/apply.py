@@ -18,7 +18,7 @@ from typing import Any, Final
 import click
 from msgspec.structs import replace
 
-from gateway.cli.forwarding.desk import asides_of, operator
+from gateway.cli.forwarding.desk import operator
 from gateway.cli.names import Named
 from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
@@ -37,6 +37,7 @@ from gateway.store.keys import META
 from gateway.store.opening import Store
 from gateway.store.rewriting import current_catalogue, rewrite
 from gateway.wiring import open_store
+from gateway.wiring_forwarding import asides_of
 
 FILE_BYTES_MAX: Final = 2**24
 LISTED_MAX: Final = 10  # lines named in one problem

@@ -26,7 +26,7 @@ from gateway.cli.demonstration.gateways import GatewayProcess
 from gateway.cli.demonstration.licensespring import LICENSE_ID, PRODUCT
 from gateway.cli.demonstration.progress import console, shown
 from gateway.cli.demonstration.report import accounts, differences, table, totals, verdict
-from gateway.cli.demonstration.scene import INSTANCE, PARENT, Scene, open_scene
+from gateway.cli.demonstration.scene import INSTANCE, PARENT, USER, Scene, open_scene
 from gateway.cli.options import EXIT_FAILURE, configured, example
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
@@ -146,7 +146,7 @@ async def _perform(
             for line in verdict(found):
                 click.echo(line)
             if keep:
-                _tell_of(scene, directory, floating=floating)
+                _tell_of(scene, directory, await scene.let_in(), floating=floating)
                 await asyncio.Event().wait()
     return found
 
@@ -186,8 +186,8 @@ async def _kill(gateway: GatewayProcess) -> float:
     return time.monotonic() - began_s
 
 
-def _tell_of(scene: Scene, directory: Path, *, floating: bool) -> None:
-    """Say where everything is, and how it ends."""
+def _tell_of(scene: Scene, directory: Path, password: str, *, floating: bool) -> None:
+    """Say where everything is, who may log in, and how it ends."""
     key = directory / "keys" / "token" / "private.pem"
     for name, instance, gateway in (
         ("gateway", INSTANCE, scene.gateway),
@@ -195,6 +195,8 @@ def _tell_of(scene: Scene, directory: Path, *, floating: bool) -> None:
     ):
         click.echo(f"{name}: {gateway.url}/api/1.0/instances/{instance}")
         click.echo(f"  its store: --data-dir {gateway.data_dir}")
+    click.echo(f"pages: {scene.gateway.url}/ui/login?instance={INSTANCE}")
+    click.echo(f"  user {USER}, password {password}")
     click.echo(f"a client's key: {key}")
     if floating:
         click.echo(f"LicenseSpring: {scene.gateway.url}, product {PRODUCT}, licence {LICENSE_ID}")

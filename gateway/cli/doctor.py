@@ -15,7 +15,7 @@ import msgspec
 from gateway.cli.doctoring.store import check_store
 from gateway.cli.doctoring.upstreams import check_upstreams
 from gateway.cli.options import EXIT_FAILURE, configured, example
-from gateway.config import Config, warnings_for
+from gateway.config import Config
 from gateway.store.findings import Finding, Verdict
 
 _WORST: Final = (Verdict.FAIL, Verdict.WARN, Verdict.OK)
@@ -54,8 +54,7 @@ def doctor(ctx: click.Context, config: Config, form: str) -> None:
 
 
 async def _check(config: Config) -> list[Finding]:
-    settings = [Finding("settings", Verdict.WARN, each) for each in warnings_for(config)]
-    return [*settings, *await check_store(config), *await check_upstreams(config)]
+    return [*await check_store(config), *await check_upstreams(config)]
 
 
 def _show_table(findings: list[Finding]) -> None:

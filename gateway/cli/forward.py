@@ -16,7 +16,6 @@ import click
 
 from gateway import logs
 from gateway.cli.forwarding.deciding import discard, reconcile, retry
-from gateway.cli.forwarding.desk import desk_over
 from gateway.cli.forwarding.looking import list_items, show
 from gateway.cli.forwarding.receipts import settle_receipt
 from gateway.cli.forwarding.synced import synced
@@ -26,6 +25,7 @@ from gateway.core.errors import InvalidInput
 from gateway.upstream.forwarder import Leftover
 from gateway.web.stopping import Stop
 from gateway.wiring import open_forwarder, open_store
+from gateway.wiring_forwarding import desk_over
 from gateway.wiring_seeing import open_traces
 
 GRACE_S: Final = 8.0  # for a batch under way, when told to stop

@@ -13,16 +13,15 @@ import time
 from pathlib import Path
 
 import click
-from msgspec.structs import replace
 
 from gateway.cli.instances import edit_instance
 from gateway.cli.names import NamedGroup
 from gateway.cli.options import configured, example, read_bounded
 from gateway.config import Config
+from gateway.core.catalogue_edits import with_key, without_key
 from gateway.core.errors import InvalidInput
 from gateway.core.fingerprint import visible_ascii
 from gateway.core.key_uploads import without_lapsed
-from gateway.core.keyring import KeyRing
 from gateway.core.keys import (
     ALGORITHMS,
     KEY_BYTES_MAX,
@@ -34,7 +33,7 @@ from gateway.core.keys import (
     public_pem,
     thumbprint,
 )
-from gateway.core.model import Catalogue, Key
+from gateway.core.model import Key
 from gateway.core.moments import iso
 
 
@@ -92,7 +91,7 @@ def add(
     now_ms = int(time.time() * 1000)
     asyncio.run(
         edit_instance(
-            config, instance, lambda catalogue: _with_key(without_lapsed(catalogue, now_ms), key)
+            config, instance, lambda catalogue: with_key(without_lapsed(catalogue, now_ms), key)
         )
     )
     click.echo(key.kid)
@@ -116,30 +115,8 @@ def list_keys(config: Config, instance: str) -> None:
 @configured()
 def revoke(config: Config, instance: str, kid: str) -> None:
     """Trust a client key no longer. One that a provisioning file declares is back with `apply`."""
-    asyncio.run(edit_instance(config, instance, lambda catalogue: _without_key(catalogue, kid)))
+    asyncio.run(edit_instance(config, instance, lambda catalogue: without_key(catalogue, kid)))
     click.echo(f"revoked {kid}")
-
-
-def _with_key(catalogue: Catalogue, key: Key) -> Catalogue:
-    for other in catalogue.keys:
-        if other.kid == key.kid or other.public == key.public:
-            if replace(other, provisioned=False) == key:
-                return catalogue
-            raise InvalidInput(
-                f"Instance {catalogue.id} has this {'kid' if other.kid == key.kid else 'key'}"
-                f" already, as {other.kid}; revoke that first"
-            )
-    # In the order of kids, as `apply` keeps them.
-    keys = tuple(sorted((*catalogue.keys, key), key=lambda each: each.kid))
-    KeyRing(keys)  # refuses what would be too many
-    return replace(catalogue, keys=keys)
-
-
-def _without_key(catalogue: Catalogue, kid: str) -> Catalogue:
-    keys = tuple(key for key in catalogue.keys if key.kid != kid)
-    if len(keys) == len(catalogue.keys):
-        raise InvalidInput(f"Instance {catalogue.id} has no key {kid[:64]!r}; see `keys list`")
-    return replace(catalogue, keys=keys)
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:

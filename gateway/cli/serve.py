@@ -12,13 +12,12 @@ import socket
 from collections.abc import Callable
 
 import click
-import structlog
 
 from gateway import logs
 from gateway.cli.options import configured, example
 from gateway.cli.supervisor import Supervisor, WorkersFailed
 from gateway.cli.worker import work
-from gateway.config import Config, warnings_for
+from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.web.serving import address_of, bind, check
 from gateway.web.stopping import Stop, leave_when_told
@@ -43,8 +42,6 @@ def serve(config: Config, server: str, no_forward: bool, allow_weaker_store: boo
         raise InvalidInput(f"--server {server} is not built in yet; take hypercorn")
     leave_when_told()
     logs.set_up(config.log.level, config.log.format)
-    for warning in warnings_for(config):
-        structlog.get_logger("gateway.serve").warning(warning)
     check(config)
     host, port = config.server.address
     with bind(host, port) as listener:

@@ -20,14 +20,14 @@ from gateway.cli.instances import edit_instance, resolved
 from gateway.cli.names import NamedGroup
 from gateway.cli.options import configured, example, read_password
 from gateway.config import Config
+from gateway.core.catalogue_edits import SHOWN_MAX, roles_of, with_user, without_user
 from gateway.core.errors import InvalidInput
-from gateway.core.model import USERS_MAX, Catalogue, Role, User, is_user_name
+from gateway.core.model import Catalogue, Role, User, is_user_name
 from gateway.core.passwords import PASSWORD_BYTES_MAX, SALT_BYTES, hash_password
 from gateway.store.durable import answered
 from gateway.store.rewriting import current_catalogue, rewrite
 from gateway.wiring import open_store
 
-SHOWN_MAX: Final = 64  # characters of a wrong name that are repeated
 ADDING: Final = "users add DEMO00000001 ann --roles ROLE_READ,ROLE_ADMIN --password-stdin < secret"
 
 
@@ -89,7 +89,7 @@ def remove(config: Config, instance: str, name: str) -> None:
     """Let an administrator in no longer; whoever is logged in under that name is refused at
     once.
     """
-    asyncio.run(edit_instance(config, instance, lambda catalogue: _without_user(catalogue, name)))
+    asyncio.run(edit_instance(config, instance, lambda catalogue: without_user(catalogue, name)))
     click.echo(f"removed {name}")
 
 
@@ -116,31 +116,16 @@ async def _catalogues(config: Config, instance: str | None) -> list[Catalogue]:
 
 def _roles(text: str) -> tuple[str, ...]:
     """Read a comma-separated list of roles, in one order. Raises InvalidInput."""
-    given = {role.strip() for role in text.split(",")}
-    unknown = sorted(given - set(Role))
-    if unknown:
-        raise InvalidInput(
-            f"--roles: {unknown[0][:SHOWN_MAX]!r} is no role; expected of {', '.join(Role)}"
-        )
-    return tuple(role.value for role in Role if role.value in given)
+    try:
+        return roles_of(text.split(","))
+    except InvalidInput as error:
+        raise InvalidInput(f"--roles: {error.message}") from None
 
 
 def _with_user(catalogue: Catalogue, user: User, replacing: bool) -> Catalogue:
-    others = [each for each in catalogue.users if each.name != user.name]
-    if len(others) < len(catalogue.users) and not replacing:
+    if not replacing and any(each.name == user.name for each in catalogue.users):
         raise InvalidInput(
             f"Instance {catalogue.id} has a user {user.name} already; give --replace for another"
             " password or other roles"
         )
-    if len(others) >= USERS_MAX:
-        raise InvalidInput(f"Instance {catalogue.id} has {USERS_MAX} users; remove one")
-    return replace(catalogue, users=tuple(sorted((*others, user), key=lambda each: each.name)))
-
-
-def _without_user(catalogue: Catalogue, name: str) -> Catalogue:
-    others = tuple(user for user in catalogue.users if user.name != name)
-    if len(others) == len(catalogue.users):
-        raise InvalidInput(
-            f"Instance {catalogue.id} has no user {name[:SHOWN_MAX]!r}; see `users list`"
-        )
-    return replace(catalogue, users=others)
+    return with_user(catalogue, user)

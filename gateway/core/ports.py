@@ -17,6 +17,7 @@ import msgspec
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.errors import Unavailable
 from gateway.core.model import COUNT_MAX, FEATURES_MAX, Line
+from gateway.core.syncing import Schedule
 from gateway.core.usage import BATCH_ROWS_MAX, Batch, Choice, Row, Scope
 
 
@@ -216,6 +217,17 @@ class Leased(Protocol):
 
     def valid(self, now_s: float) -> bool:
         """Say whether it may still be worked under, as far as this process can know."""
+
+
+class Demands(Protocol):
+    """Where people say that what waits for an upstream is to go now."""
+
+    async def demanded(self, upstream: str) -> Collection[str]:
+        """List the instances where that was said, and no visit has been made since."""
+
+    async def schedule(self, instance: str, upstream: str) -> Schedule: ...
+
+    async def synced(self, instance: str, upstream: str, begun_ms: int, answered: int) -> None: ...
 
 
 class Sync(Protocol):

@@ -31,6 +31,11 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     begun_ms: int = 0
     now_ms: int = 0
 
+    @property
+    def demanded(self) -> bool:
+        """Whether a sync was demanded that was not made yet."""
+        return self.asked != self.answered
+
     def span_ms(self, default_ms: int) -> int:
         """Give the time from one sync to the next."""
         if self.hours is None and self.minutes is None:
@@ -39,7 +44,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
     def due(self, default_ms: int) -> bool:
         """Say whether it is time for a sync; a clock that went back does not put it off."""
-        if self.asked != self.answered:
+        if self.demanded:
             return True
         since_ms = self.now_ms - self.begun_ms
         return self.enabled and not 0 <= since_ms < self.span_ms(default_ms)

@@ -15,7 +15,7 @@ import asyncio
 import math
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from gateway.core.catalogue import CatalogueIndex
+from gateway.core.decisions import Decision
 from gateway.core.errors import (
     Forbidden,
     TooManyRequests,
@@ -190,10 +191,28 @@ class Admin:
         held = _held(session, index.users.get(session.user), roles)
         return Who(index, session, held, roles)
 
-    async def change(self, who: Who, edit: Callable[[Catalogue], Catalogue]) -> Catalogue:
+    async def again(self, who: Who) -> Who:
+        """Judge somebody who was let in by the catalogue in force now.
+
+        Raises Unauthorized; Forbidden when it no longer gives the role that was asked for;
+        Unavailable.
+        """
+        index = await self.catalogues.read(who.instance)
+        if index is None:
+            raise Unauthorized
+        held = _held(who.session, index.users.get(who.user), who.asked)
+        return Who(index, who.session, held, who.asked)
+
+    async def change(
+        self,
+        who: Who,
+        edit: Callable[[Catalogue], Catalogue],
+        discards: Mapping[str, Decision] | None = None,
+    ) -> Catalogue:
         """Write what `edit` makes of the catalogue in force, and give that.
 
-        Nothing is written when it changes nothing. Raises what `edit` raises; Unauthorized or
+        Usage that waits for an upstream in `discards` is given up when that is detached. Nothing is
+        written when it changes nothing. Raises what `edit` raises; Unauthorized or
         Forbidden when that catalogue no longer lets `who` do it; Unavailable.
         """
 
@@ -204,7 +223,7 @@ class Admin:
             return edit(current)
 
         try:
-            return await rewrite(self.catalogues, who.instance, permitted)
+            return await rewrite(self.catalogues, who.instance, permitted, discards)
         except CatalogueConflict as error:
             raise Unavailable("The catalogue changes too fast to follow", "not_applied") from error
 

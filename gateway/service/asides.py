@@ -99,24 +99,36 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class Gone(GatewayError):
-    """What was named is not set aside (any more); nothing was changed."""
+    """What was named is not set aside (any more); nothing was changed.
+
+    `decided` says what the record knows of it; "" when that is nothing.
+    """
+
+    def __init__(self, address: str, decided: str = "") -> None:
+        why = f" any more: {decided}" if decided else "; forward list shows what is"
+        super().__init__(f"{address} is not set aside{why}")
+        self.decided = decided
 
 
 @dataclass
 class Desk:
-    """What is before a person who decides. `kinds` are those of the configured upstreams."""
+    """What is before a person who decides. `kinds` are those of the configured upstreams.
+
+    With `only` it is about one instance: what is of others is not there.
+    """
 
     asides: Asides
     catalogues: Catalogues
     kinds: Mapping[str, str] = field(default_factory=dict)
+    only: str = ""
 
     async def items(self) -> AsyncIterator[Item]:
         """Give everything set aside, by instance and upstream, the earliest first."""
         async for instance, upstream in self.places():
             for aside in await self.asides.batches(instance, upstream):
-                yield self._of_batch(aside)
+                yield self.of_batch(aside)
             for blocked in await self.asides.blocked(instance, upstream):
-                yield self._of_blocked(blocked)
+                yield self.of_blocked(blocked)
 
     async def find(self, address: str) -> Item:
         """Find what an address names, a batch with its body.
@@ -130,14 +142,15 @@ class Desk:
                 " INSTANCE/UPSTREAM/LINE for what is blocked, as forward list shows them"
             )
         if len(parts) == 3:
-            for blocked in await self.asides.blocked(parts[0], parts[1]):
-                if blocked.line == parts[2]:
-                    return self._of_blocked(blocked)
+            named, name, line = parts
+            if not self.only or named == self.only:
+                for blocked in await self.asides.blocked(named, name, line=line):
+                    return self.of_blocked(blocked)
         else:
             async for instance, upstream in self.places():
                 aside = await self.asides.batch(instance, upstream, address)
                 if aside is not None:
-                    return self._of_batch(aside)
+                    return self.of_batch(aside)
         raise await self._gone(parts)
 
     async def decide(self, item: Item, action: Action, who: str, why: str) -> Fate:
@@ -156,8 +169,8 @@ class Desk:
         return fate
 
     async def record(self) -> list[Recorded]:
-        """Read what was decided over all instances, the newest first."""
-        names = await self.catalogues.instances()
+        """Read what was decided, the newest first."""
+        names = await self._names()
         found: list[Recorded] = []
         for some in _portions(names):
             read = await asyncio.gather(*(self.asides.decisions(name) for name in some))
@@ -217,7 +230,7 @@ class Desk:
 
     async def places(self) -> AsyncIterator[tuple[str, str]]:
         """Give the instances and upstreams where something is set aside."""
-        for some in _portions(await self.catalogues.instances()):
+        for some in _portions(await self._names()):
             indexes = await asyncio.gather(*(self.catalogues.get(name) for name in some))
             places = [
                 (index.catalogue.id, upstream.name)
@@ -228,6 +241,9 @@ class Desk:
             for place in await self.asides.occupied(places):
                 yield place
 
+    async def _names(self) -> Sequence[str]:
+        return [self.only] if self.only else await self.catalogues.instances()
+
     async def _gone(self, parts: Sequence[str]) -> Gone:
         """Say that nothing is there, and what the record knows of it."""
         *place, subject = parts
@@ -235,10 +251,11 @@ class Desk:
             decision = each.decision
             here = [each.instance, decision.upstream] if place else []
             if decision.subject == subject and here == place:
-                return Gone(f"{'/'.join(parts)} is not set aside any more: {_said(decision)}")
-        return Gone(f"{'/'.join(parts)} is not set aside; forward list shows what is")
+                return Gone("/".join(parts), _said(decision))
+        return Gone("/".join(parts))
 
-    def _of_batch(self, aside: Aside) -> Item:
+    def of_batch(self, aside: Aside) -> Item:
+        """Give what a person sees of a batch."""
         kind = self.kinds.get(aside.upstream, "")
         known = Known.HANDED_OVER if kind == SPOOL else Known.IN_DOUBT
         return Item(
@@ -255,7 +272,8 @@ class Desk:
             body=aside.body,
         )
 
-    def _of_blocked(self, blocked: Blocked) -> Item:
+    def of_blocked(self, blocked: Blocked) -> Item:
+        """Give what a person sees of a line's blocked rows."""
         return Item(
             address=f"{blocked.instance}/{blocked.upstream}/{blocked.line}",
             instance=blocked.instance,

@@ -71,6 +71,14 @@ async def audit(
     serves requests meanwhile. Raises InvalidInput for an instance that
     does not exist, Unavailable when its catalogue changes faster than it can be read.
     """
+    index, ledger = await read_books(catalogues, instance, deep=deep)
+    return await asyncio.to_thread(judge, index, ledger) if beside else judge(index, ledger)
+
+
+async def read_books(
+    catalogues: Catalogues, instance: str, *, deep: bool = False
+) -> tuple[CatalogueIndex, Ledger]:
+    """Read an instance's ledger, and the catalogue that was in force then. Raises as `audit`."""
     keys = catalogues.keys(instance)
     for _ in range(CATALOGUE_TRIES_MAX):
         index = await catalogues.read(instance)
@@ -87,7 +95,7 @@ async def audit(
             ledger = await read_ledger(catalogues.client, keys, names)
         # An upstream attached between the two reads would have no baseline in one of them.
         if ledger.version == catalogue.version:
-            return await asyncio.to_thread(judge, index, ledger) if beside else judge(index, ledger)
+            return index, ledger
     raise Unavailable("The catalogue changes too fast to follow", "not_applied")
 
 

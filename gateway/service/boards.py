@@ -72,6 +72,13 @@ class Board:
                     totals[place] = value if before == UNSET else before + value
         return totals
 
+    def gauge(self, name: str, *labels: str) -> int | None:
+        """Add up what the first cell of a gauge says in all workers that are alive; None: nothing
+        is known.
+        """
+        value = self.totals()[self.layout.places[name, *labels]]
+        return None if value == UNSET else value
+
 
 def _cells(fd: int) -> memoryview[int]:
     return memoryview(mmap.mmap(fd, os.fstat(fd).st_size)).cast("q")

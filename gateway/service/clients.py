@@ -8,8 +8,10 @@ script). No host is named in a log. Source: protocols/cmapi.md 3.4 and 8.4, SEMA
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -19,7 +21,7 @@ from gateway.core.calls import DROP, Reply, Verdict
 from gateway.core.catalogue import CatalogueIndex
 from gateway.core.decisions import Decision
 from gateway.core.errors import BadRequest, NotFound, Unavailable
-from gateway.core.model import Held, Role
+from gateway.core.model import Held, Holding, Role
 from gateway.protocols.cmapi_clients import (
     Client,
     Dropped,
@@ -38,6 +40,10 @@ DROPPED: Final = "drop"  # the word in the record of decisions
 _SHOWN_MAX: Final = 64  # characters of a path that are repeated
 
 _log = structlog.get_logger("gateway.admin")
+
+
+class Changed(Exception):
+    """A host holds something else than what somebody was shown; nothing was done."""
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -82,21 +88,45 @@ class Clients:
         Raises Unauthorized, Forbidden, NotFound, BadRequest, Unavailable, in this order. After a
         drop that was done a repeat finds no such client, and so does one that came meanwhile.
         """
+        who = await self.admin.admin(named, authorization, Role.DROPCLIENT)
+        finding = partial(self._find, number=number)
+        return await self._drop_found(who, finding, f"DELETE clients/{number}", request_id)
+
+    async def release(self, who: Who, host: str, mark: str, request_id: str) -> Dropped:
+        """Do as `drop` for somebody who was let in and was shown what a host (TYPE:value) holds.
+
+        `mark` is the `mark_of` that. Raises Changed when it holds something else by now: whoever
+        asks twice releases once, also when the host came back in between.
+        """
+        finding = partial(self._find_host, host=host, mark=mark)
+        return await self._drop_found(who, finding, "released at the pages", request_id)
+
+    async def _drop_found(
+        self, who: Who, find: Callable[[str], Awaitable[Asked]], why: str, request_id: str
+    ) -> Dropped:
         overtaken = 0
         for _ in range(CATALOGUE_TRIES_MAX):
-            who = await self.admin.admin(named, authorization, Role.DROPCLIENT)
-            asked = await self._find(who.instance, number)
-            reply = await self.lane.submit(self._job(who, asked, overtaken, request_id))
+            asked = await find(who.instance)
+            reply = await self.lane.submit(self._job(who, asked, overtaken, why, request_id))
             if reply.verdict is Verdict.MISMATCH:
                 # Another drop took it as it was found. It is gone, or has asked again since.
                 overtaken += 1
-                continue
-            if reply.verdict is not Verdict.STALE:
+            elif reply.verdict is not Verdict.STALE:
+                number = str(asked.number)
                 _log.info("client_dropped", instance=who.instance, user=who.user, client=number)
                 return _dropped(who.index, asked, reply)
-            # Read again and judge the credential again: its user may have been removed.
-            await self.admin.catalogues.read(who.instance)
+            # Judged again by the catalogue in force: the user may have been removed.
+            who = await self.admin.again(who)
         raise Unavailable("The instance changes too fast to follow", "not_applied")
+
+    async def _find_host(self, instance: str, host: str, mark: str) -> Asked:
+        asked = await self.hosts.asked(instance, host)
+        if asked is None:
+            raise NotFound("This host is not here, or not any more", host[:_SHOWN_MAX])
+        [held] = await self.hosts.holdings(instance, [host])
+        if held is None or mark_of(held) != mark:
+            raise Changed
+        return asked
 
     async def _find(self, instance: str, number: str) -> Asked:
         read = decode_number(number)
@@ -108,13 +138,12 @@ class Clients:
             raise BadRequest("Two clients have this number, so none was dropped", number)
         return found[0]
 
-    def _job(self, who: Who, asked: Asked, overtaken: int, request_id: str) -> Job:
+    def _job(self, who: Who, asked: Asked, overtaken: int, why: str, request_id: str) -> Job:
         """Make the drop of a client as it was found.
 
         All drops of it have one id, each its own meaning: of those at once the script does one. To
         be `overtaken` and find it at the same moment again is to find one that came back.
         """
-        why = f"DELETE clients/{asked.number}"
         decision = Decision(who.user, DROPPED, why, upstream="", subject=asked.host)
         return Job(
             who.index,
@@ -127,6 +156,12 @@ class Clients:
             flags=DROP,
             decision=tuple(decision.fields),
         )
+
+
+def mark_of(held: Sequence[Holding]) -> str:
+    """Give a short mark of what a host holds and since when; a renewal does not change it. Pure."""
+    told = sorted((each.line, each.count, each.since_ms) for each in held)
+    return hashlib.sha256(msgspec.json.encode(told)).hexdigest()[:16]
 
 
 def _dropped(index: CatalogueIndex, asked: Asked, reply: Reply) -> Dropped:

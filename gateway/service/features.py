@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
@@ -32,6 +32,7 @@ from gateway.protocols.cmapi_features import (
 )
 from gateway.service.balance import current_periods
 from gateway.service.clients import as_client
+from gateway.service.line_standings import LineStanding, standings_of
 from gateway.store import reads
 from gateway.store.calls import Job
 from gateway.store.catalogues import Catalogues
@@ -81,6 +82,19 @@ class Features:
         view = await self._view(index)
         return view.feature(view.line(number))
 
+    async def standings(self, index: CatalogueIndex) -> tuple[int, list[LineStanding]]:
+        """Tell how all lines stand, retired ones too, and at which moment."""
+        view = await self._view(index)
+        return view.at_ms, await asyncio.to_thread(view.standings, view.index.catalogue.lines)
+
+    async def standing(self, index: CatalogueIndex, line: str) -> tuple[int, LineStanding]:
+        """Tell how the line of an id stands, a retired one too, and when. Raises NotFound."""
+        view = await self._view(index)
+        found = view.index.line.get(line)
+        if found is None:
+            raise NotFound("This instance has no line of this id", line[:64])
+        return view.at_ms, view.standings([found])[0]
+
     async def summaries(self, index: CatalogueIndex) -> Summaries:
         """Add up the lines that have started and not expired."""
         view = await self._view(index)
@@ -98,10 +112,9 @@ class Features:
         """
         view = await self._view(index)
         line = view.line(number)
-        # One more than the page has tells whether there is another page.
-        found = await self._served(view, line, page.after, page.limit + 1)
-        shown = found[: page.limit]
         instance = view.index.catalogue.id
+        found = await self._walk(instance, line, page, view.at_ms)
+        shown = found[: page.limit]
         hosts = [each.host for _, each in shown]
         client, keys = self.catalogues.client, self.catalogues.keys(instance)
         seen = await reads.read_last_seen(client, keys, hosts)
@@ -115,14 +128,25 @@ class Features:
         elements = (element(each, holds) for (_, each), holds in zip(shown, held, strict=True))
         return Clients(elements, shown[-1][0] if len(found) > page.limit else None)
 
-    async def _served(
-        self, view: _View, line: Line, after: int, most: int
+    async def served(
+        self, instance: str, line: Line, page: Page, at_ms: int
+    ) -> tuple[list[Served], int | None]:
+        """Give a page of the hosts that have something of a line which can come back, as they are
+        kept, and the id that the next page begins after. Otherwise as `clients`.
+        """
+        found = await self._walk(instance, line, page, at_ms)
+        shown = found[: page.limit]
+        return [each for _, each in shown], shown[-1][0] if len(found) > page.limit else None
+
+    async def _walk(
+        self, instance: str, line: Line, page: Page, at_ms: int
     ) -> list[tuple[int, Served]]:
+        """Find those of a page, and one more when there is another page."""
         if not line.model.reusable and not line.undo_ms:
             return []
-        client, keys = self.catalogues.client, self.catalogues.keys(view.index.catalogue.id)
-        async with self._turn(view.index.catalogue.id) as until_s:
-            bounds = reads.Bounds(after, most, view.at_ms, until_s)
+        client, keys = self.catalogues.client, self.catalogues.keys(instance)
+        async with self._turn(instance) as until_s:
+            bounds = reads.Bounds(page.after, page.limit + 1, at_ms, until_s)
             if line.model.reusable:
                 return await reads.read_holders(client, keys, line.id, bounds)
             return await reads.read_undoable(client, keys, line.id, line.undo_ms, bounds)
@@ -188,8 +212,15 @@ class _View:
 
     def used(self, line: Line) -> int:
         """Give what is not available of a line: what other servers consumed of it is used too."""
+        return sum(self._taken(line))
+
+    def _taken(self, line: Line) -> tuple[int, int]:
         period = self._periods[period_rule(line)]
-        return self._standing.used(line.id, period) + self._standing.elsewhere(line.id, period)
+        return self._standing.used(line.id, period), self._standing.elsewhere(line.id, period)
+
+    def standings(self, lines: Iterable[Line]) -> list[LineStanding]:
+        """Tell how some of the lines stand."""
+        return standings_of(self.index, lines, self._taken, self.at_ms)
 
     def feature(self, line: Line) -> Feature:
         return feature_of(line, self.index.catalogue, self.used(line), self._standing.since_ms)

@@ -21,11 +21,12 @@ from gateway.store.keys import InstanceKeys
 from gateway.store.ledgers import read_ledger
 from gateway.store.parts import Part
 from gateway.store.rows import decode_rows, mark_of, portions, row_of, spelt
-from gateway.store.walks import scan
+from gateway.store.walks import Fields, scan, steps
 
 DECISIONS_MAX: Final = 10_000  # of one instance, read at once; the newest
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_NO_ROWS: Final = _encode(())
 _Facts = tuple[str, str, int, int, int]  # as aside.lua packs them
 _decode_facts: Final = msgspec.msgpack.Decoder(_Facts).decode
 
@@ -74,11 +75,29 @@ class Asides(Part):
             units.setdefault(line, {})["dead"] = each
         return Waiting(dict(sorted(units.items())))
 
-    async def batches(self, instance: str, upstream: str) -> list[Aside]:
-        """List the batches set aside, without their bodies, the earliest first."""
+    async def facts(self, instance: str, upstream: str) -> list[Aside]:
+        """List the batches set aside, without rows and bodies, the earliest first."""
         key = self._keys(instance).aside(upstream)
-        names: Any = await answered(self.client.hkeys(key))
-        ids = [name.decode().rpartition("|")[0] for name in names if name.endswith(b"|facts")]
+        ids = await self._ids(key)
+        found: Any = (
+            await answered(self.client.hmget(key, [f"{batch_id}|facts" for batch_id in ids]))
+            if ids
+            else []
+        )
+        asides = [
+            _aside(instance, upstream, batch_id, facts, _NO_ROWS)
+            for batch_id, facts in zip(ids, found, strict=True)
+            if facts
+        ]
+        return sorted(asides, key=_by_moment)
+
+    async def batches(
+        self, instance: str, upstream: str, ids: Sequence[str] | None = None
+    ) -> list[Aside]:
+        """List the batches set aside, all or some, without their bodies, the earliest first."""
+        key = self._keys(instance).aside(upstream)
+        if ids is None:
+            ids = await self._ids(key)
         pipeline = self.client.pipeline(transaction=False)
         for batch_id in ids:
             pipeline.hmget(key, f"{batch_id}|facts", f"{batch_id}|rows")
@@ -88,7 +107,7 @@ class Asides(Part):
             for batch_id, (facts, rows) in zip(ids, found, strict=True)
             if facts
         ]
-        return sorted(asides, key=lambda each: (each.at_ms, each.id))
+        return sorted(asides, key=_by_moment)
 
     async def batch(self, instance: str, upstream: str, batch_id: str) -> Aside | None:
         """Read one batch that is set aside, with its body; None: it is not, or not any more."""
@@ -98,11 +117,22 @@ class Asides(Part):
         facts, rows, body = found
         return _aside(instance, upstream, batch_id, facts, rows, body) if facts else None
 
-    async def blocked(self, instance: str, upstream: str) -> list[Blocked]:
-        """List what the upstream refuses for now, by line."""
+    async def blocked(
+        self, instance: str, upstream: str, *, line: str = "", rows_max: int | None = None
+    ) -> list[Blocked]:
+        """List what the upstream refuses for now, by line, or that of one line.
+
+        Of more than `rows_max` rows not all are told of.
+        """
         keys = self._keys(instance)
+        fields: Fields = {}
+        match = f"{line}|*" if line else None  # no line's id has a sign that patterns know
+        async for some in steps(self.client, keys.blocked(upstream), match=match):
+            fields.update(some)
+            if rows_max is not None and len(fields) >= rows_max:
+                break
         rows: dict[str, list[Row]] = {}
-        for field, units in (await scan(self.client, keys.blocked(upstream))).items():
+        for field, units in fields.items():
             row = row_of(field, units)
             rows.setdefault(row.line, []).append(row)
         marks: dict[str, list[Mark]] = {}
@@ -151,9 +181,23 @@ class Asides(Part):
 
     async def decisions(self, instance: str) -> list[Decision]:
         """Read the record of an instance, the newest DECISIONS_MAX, the newest first."""
+        return [decision for _, decision in await self.decided(instance, DECISIONS_MAX)]
+
+    async def decided(
+        self, instance: str, count_max: int, before: str = ""
+    ) -> list[tuple[str, Decision]]:
+        """Read the newest of an instance's record, the newest first, each with its place there.
+
+        `before` is such a place: what is older than that.
+        """
         key = self._keys(instance).record
-        entries: Any = await answered(self.client.xrevrange(key, count=DECISIONS_MAX))
-        return [_decision(stream_id, fields) for stream_id, fields in entries]
+        end = f"({before}" if before else "+"
+        entries: Any = await answered(self.client.xrevrange(key, max=end, count=count_max))
+        return [(place.decode(), _decision(place, fields)) for place, fields in entries]
+
+    async def _ids(self, key: str) -> list[str]:
+        names: Any = await answered(self.client.hkeys(key))
+        return [name.decode().rpartition("|")[0] for name in names if name.endswith(b"|facts")]
 
     def _keys(self, instance: str) -> InstanceKeys:
         return InstanceKeys(instance, self.partitions)
@@ -175,6 +219,10 @@ def _aside(
         decode_rows(rows),
         body,
     )
+
+
+def _by_moment(aside: Aside) -> tuple[int, str]:
+    return aside.at_ms, aside.id
 
 
 def _dead(aside: Aside) -> tuple[Row, ...]:

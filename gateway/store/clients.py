@@ -14,18 +14,22 @@ from typing import Any, Final
 import msgspec
 
 from gateway.core.errors import Unavailable
-from gateway.core.model import Held
+from gateway.core.model import Held, Holding
 from gateway.core.numbers import client_number
 from gateway.store.durable import answered
 from gateway.store.keys import InstanceKeys
+from gateway.store.reads import read_last_seen
 from gateway.store.topology import Client
-from gateway.store.walks import members
+from gateway.store.walks import Members, members, steps
 
 PART_HOSTS: Final = 1_000  # asked for at once: about a millisecond of the store's time
 PARTS_MAX: Final = 100_000  # of one walk
 
+STEP_HOSTS: Final = 250  # asked for in one step of a walk over what is held, about 1 ms
+
 # An entry of `holds` has the line's model after these members.
 _decode_held: Final = msgspec.msgpack.Decoder(list[Held]).decode
+_decode_holdings: Final = msgspec.msgpack.Decoder(list[Holding]).decode
 
 
 class Asked(msgspec.Struct, frozen=True, order=True):
@@ -71,15 +75,63 @@ class Hosts:
         ordered = sorted(found.values())
         return ordered[:limit], len(ordered) > limit
 
+    async def asked(self, instance: str, host: str) -> Asked | None:
+        """Find a host, in canonical form; None: it never asked, or is gone. Raises Unavailable."""
+        asking: Any = self.client.zscore(self._keys(instance).seen, host)
+        at_ms = await answered(asking)
+        return None if at_ms is None else Asked(int(at_ms), host)
+
+    async def latest(self, instance: str, start: int, count: int) -> tuple[list[Asked], int]:
+        """Give hosts by their last request, the latest first, and how many there are in all.
+
+        Raises Unavailable.
+        """
+        pipeline = self.client.pipeline(transaction=False)
+        key = self._keys(instance).seen
+        pipeline.zrange(key, start, start + count - 1, desc=True, withscores=True)
+        pipeline.zcard(key)
+        entries, total = await answered(pipeline.execute())
+        return [_asked(entry) for entry in entries], int(total)
+
+    def all(self, instance: str) -> AsyncIterator[Members]:
+        """Walk over all hosts with the moments of their last requests; one may come twice."""
+        return members(self.client, self._keys(instance).seen, count=PART_HOSTS)
+
+    async def holdings(self, instance: str, hosts: Sequence[str]) -> list[list[Holding] | None]:
+        """Give what each host holds, with since when, in their order; None: it cannot be read.
+
+        Raises Unavailable.
+        """
+        return [
+            [] if packed is None else _holdings(packed)
+            for packed in await self._packed(instance, hosts)
+        ]
+
+    async def holding(self, instance: str) -> AsyncIterator[dict[str, list[Holding] | None]]:
+        """Walk over all hosts that hold something, as `holdings` gives it; one may come twice.
+
+        Raises Unavailable.
+        """
+        async for fields in steps(self.client, self._keys(instance).holds, count=STEP_HOSTS):
+            yield {host.decode(): _holdings(packed) for host, packed in fields.items()}
+
+    async def seen(self, instance: str, hosts: Sequence[str]) -> dict[str, int]:
+        """Give when each host asked last; one that is gone is left out. Raises Unavailable."""
+        return await read_last_seen(self.client, self._keys(instance), hosts)
+
     async def held(self, instance: str, hosts: Sequence[str]) -> list[list[Held]]:
         """Give what each host holds, in their order. Raises Unavailable."""
+        return [
+            [] if packed is None else _decode_held(packed)
+            for packed in await self._packed(instance, hosts)
+        ]
+
+    async def _packed(self, instance: str, hosts: Sequence[str]) -> list[bytes | None]:
         key = self._keys(instance).holds
-        found: list[list[Held]] = []
+        found: list[bytes | None] = []
         for start in range(0, len(hosts), PART_HOSTS):
             part: Any = self.client.hmget(key, list(hosts[start : start + PART_HOSTS]))
-            found += (
-                [] if packed is None else _decode_held(packed) for packed in await answered(part)
-            )
+            found += await answered(part)
         return found
 
     async def numbered(self, instance: str, number: int) -> list[Asked]:
@@ -128,6 +180,13 @@ class Hosts:
 
     def _keys(self, instance: str) -> InstanceKeys:
         return InstanceKeys(instance, self.partitions)
+
+
+def _holdings(packed: bytes) -> list[Holding] | None:
+    try:
+        return _decode_holdings(packed)
+    except msgspec.DecodeError:
+        return None
 
 
 def _asked(entry: Any) -> Asked:

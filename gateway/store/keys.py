@@ -146,6 +146,10 @@ class InstanceKeys:
         """STRING with PX: how many log-ins of this name failed."""
         return f"gw:{self.tag}:l:" + _digest(f"{self.instance}\x1f{user}")
 
+    def ended_session(self, session_id: str) -> str:
+        """STRING with PX: that a session at the pages was ended by logging out."""
+        return f"gw:{self.tag}:s:" + _digest(f"{self.instance}\x1f{session_id}")
+
     def block(self, upstreams: list[str], months: list[int]) -> list[str]:
         """Give the keys of one context of a call, in the order of apply.lua's header."""
         return [

@@ -30,12 +30,17 @@ _decode_facts: Final = msgspec.msgpack.Decoder(tuple[Standing, str, int, int, in
 class OutboxStanding(msgspec.Struct, frozen=True):
     """How one outbox stands. `oldest_ms` is the beginning of the hour that the oldest row which is
     to be sent belongs to; None: there is none.
+
+    `attempts` are those of the batch under way, 0 when there is none or it was not sent yet;
+    `first_sent_ms` is when the earliest of them began whose outcome is not known.
     """
 
     oldest_ms: int | None = None
     blocked_rows: int = 0
     parked: int = 0
     dead: int = 0
+    attempts: int = 0
+    first_sent_ms: int | None = None
 
 
 async def read_standing(
@@ -44,12 +49,12 @@ async def read_standing(
     """Read how the outbox of an instance stands. Raises Unavailable."""
     pipeline = client.pipeline(transaction=False)
     pipeline.hlen(keys.open(upstream))
-    pipeline.hget(keys.sealed(upstream), "rows")
+    pipeline.hmget(keys.sealed(upstream), ["rows", "attempts", "first_sent_ms"])
     pipeline.hlen(keys.blocked(upstream))
     pipeline.hgetall(keys.refused(upstream))
     pipeline.exists(keys.aside(upstream))
     replies: Any = await answered(pipeline.execute())
-    open_rows, sealed, blocked, marks, aside = replies
+    open_rows, (sealed, attempts, first_sent_ms), blocked, marks, aside = replies
     hours = [row.hour for row in (decode_rows(sealed) if sealed else ())]
     if open_rows:
         rows = await _open_rows(client, keys.open(upstream))
@@ -61,6 +66,8 @@ async def read_standing(
         blocked,
         standings.count(Standing.PARKED),
         standings.count(Standing.DEAD),
+        int(attempts or 0),
+        int(first_sent_ms) if first_sent_ms else None,
     )
 
 

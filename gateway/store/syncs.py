@@ -18,12 +18,13 @@ import msgspec
 from gateway.core.elsewhere import Known
 from gateway.core.errors import Unavailable
 from gateway.core.model import Line
-from gateway.core.ports import Counters, Step
+from gateway.core.ports import Counters, PartlyUnavailable, Step
 from gateway.core.syncing import Schedule
 from gateway.core.usage import Row
 from gateway.store.durable import answered
 from gateway.store.elsewhere import Taken, note_elsewhere
 from gateway.store.keys import InstanceKeys
+from gateway.store.partitions import names_by_partition
 from gateway.store.parts import Part
 from gateway.store.rows import decode_rows, row_of
 from gateway.store.walks import scan
@@ -79,6 +80,29 @@ class Syncs(Part):
         await self.durable.run("HINCRBY", keys.sync(upstream), "|asked", "1")
         # A forwarder that does not know the instance yet looks at those with something to forward.
         await self.durable.run("SADD", keys.dirty, instance)
+
+    async def demanded(self, upstream: str) -> list[str]:
+        """List the instances with something to forward where a demand is not met yet.
+
+        Of a store that answers in parts only, those that it tells of. Raises Unavailable.
+        """
+        try:
+            places = await names_by_partition(
+                self.topology, self.partitions, lambda ask, keys: ask.smembers(keys.dirty)
+            )
+        except PartlyUnavailable as error:
+            places = error.found
+        names = [name for some in places.values() for name in some]
+        pipeline = self.client.pipeline(transaction=False)
+        for name in names:
+            pipeline.hmget(self._keys(name).sync(upstream), "|asked", "|answered")
+        # One that is damaged keeps no other from being seen.
+        found = await answered(pipeline.execute(raise_on_error=False)) if names else []
+        return [
+            name
+            for name, told in zip(names, found, strict=True)
+            if not isinstance(told, Exception) and told[0] is not None and told[0] != told[1]
+        ]
 
     async def synced(self, instance: str, upstream: str, begun_ms: int, answered: int) -> None:
         """Note that a sync is over which began at `begun_ms` and met so many demands."""

@@ -20,18 +20,20 @@ import msgspec
 import structlog
 
 from gateway.core.meters import Meters
-from gateway.core.ports import CatalogueReader, Outbox, Places, Route
+from gateway.core.ports import CatalogueReader, Demands, Outbox, Places, Route
 from gateway.upstream.delivery import Delivery, Progress
+from gateway.upstream.demands import Demanded
 from gateway.upstream.folding import FoldRounds
 from gateway.upstream.leases import Leases
 from gateway.upstream.leftovers import Leftover as Leftover
 from gateway.upstream.leftovers import leftovers
+from gateway.upstream.sweeping import SweepRounds
 from gateway.upstream.visits import Round, visited
 
 PARTITIONS_AT_ONCE_MAX: Final = 8
 SWEEP_S: Final = 1.0
 PAUSE_S: Final = 0.5  # before a round after one that could not do its work, for its own reasons
-CROWD_LOOK_S: Final = 10.0  # how often it is seen that a batch could be filled before its time
+CROWD_LOOK_S: Final = 10.0  # how often it is seen that a batch could be filled, or is wanted now
 SYNC_LOOK_S: Final = 10.0  # how often it is seen who is due by a schedule of its own, or asked
 ELSEWHERE_S: Final = 20.0  # a lease held elsewhere has ended or lapsed by then
 DRAIN_ROUNDS_MAX: Final = 10_000
@@ -62,6 +64,7 @@ class Forwarder:
     sleep: Callable[[float], Awaitable[object]] = asyncio.sleep
     random: Callable[[], float] = random.random
     meters: Meters = field(default_factory=Meters)
+    demands: Demands | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
     _draining: bool = False
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -69,6 +72,7 @@ class Forwarder:
 
     def __post_init__(self) -> None:
         self.leases = Leases(self.outbox, self.monotonic_s, self.sleep)
+        self.demanded = Demanded(self.demands)
         self.delivery = Delivery(
             *(self.outbox, self.monotonic_s, self.random, self._stopping.is_set),
             self.blocked_retry_s,
@@ -81,7 +85,10 @@ class Forwarder:
         """Begin to forward, to sweep and to fold, in tasks of their own."""
         self._tasks = [asyncio.create_task(self._serve(route)) for route in self.routes]
         if self.sweep is not None:
-            self._tasks.append(asyncio.create_task(self._sweep_on(self.sweep)))
+            sweeps = SweepRounds(
+                self.outbox, self.leases, self.sweep, self.now_ms, self._stopping.is_set
+            )
+            self._tasks.append(asyncio.create_task(self._sweep_on(sweeps)))
         if self.fold is not None:
             rounds = FoldRounds(
                 self.outbox,
@@ -194,24 +201,30 @@ class Forwarder:
     async def _pause_until(
         self, route: Route, met: Round, full_s: float, wakes: dict[str, float]
     ) -> None:
-        """Pause until somebody is due, or a batch could be filled somewhere; that is then noted."""
+        """Pause until somebody is due or wanted, or a batch could be filled; that is then noted."""
         until_s = min([full_s, *wakes.values()])
-        if met.having(Progress.LATER):
+        later = bool(met.having(Progress.LATER))
+        if later:
             # Before the upstream is to be asked again, a round for another reason can do nothing.
             breaker = self.delivery.hindrances.breaker(route.name)
             until_s = self.monotonic_s() + max(PAUSE_S / 10, breaker.wait_s(self.monotonic_s()))
 
         async def look() -> None:
+            nonlocal until_s
+            for instance in await self.demanded.at(route):
+                self.delivery.hindrances.hasten_lane((instance, route.name))
+                until_s = wakes[instance] = self.monotonic_s()
+            if later:
+                return
             # What is refused or cannot be sent stays where it is, however much it is.
             held = self.delivery.hindrances.waits(route.name).keys() | wakes.keys()
             for instance in await self.outbox.crowded(route.name, route.rows_max) - held:
-                wakes[instance] = self.monotonic_s()
+                until_s = wakes[instance] = self.monotonic_s()
 
         while not self._stopping.is_set() and (left_s := until_s - self.monotonic_s()) > 0:
             await self._pause(min(left_s, CROWD_LOOK_S))
-            if left_s > CROWD_LOOK_S and not met.having(Progress.LATER):
+            if left_s > CROWD_LOOK_S:
                 await self._guard(look(), Round())
-                until_s = min([until_s, *wakes.values()])
 
     def _drain_pauses(self, route: Route, met: Round, patient: bool) -> list[float]:
         """List how long to wait for each thing that waiting may help; [] when nothing may."""
@@ -278,9 +291,10 @@ class Forwarder:
                 ended = Progress.EMPTY
                 for attachment in index.catalogue.upstreams:
                     if attachment.name == route.name:
-                        ended = await self.delivery.run(
-                            lease, index, attachment, route, to_the_end=self._draining
-                        )
+                        async with self.demanded.met(instance, route):
+                            ended = await self.delivery.run(
+                                lease, index, attachment, route, to_the_end=self._draining
+                            )
                 if route.sync is not None and ended in (Progress.EMPTY, Progress.BLOCKED):
                     await route.sync.pull(lease, index)
                 met.ended[instance] = ended
@@ -288,28 +302,13 @@ class Forwarder:
                     names = [each.name for each in index.catalogue.upstreams]
                     await self.outbox.clean(instance, index.catalogue.version, names)
 
-    async def _sweep_on(self, sweep: Callable[[str], Awaitable[object]]) -> None:
-        """Have lapses swept that are due, so that requests seldom have to, until told to stop."""
+    async def _sweep_on(self, rounds: SweepRounds) -> None:
+        """Have lapses swept that are due, until told to stop."""
         while not self._stopping.is_set():
             met = Round()
-            await self._guard(self._sweep_due(sweep, met), met)
+            await self._guard(rounds.make(), met)
             self._tell("sweep", met)
             await self._pause(SWEEP_S)
-
-    async def _sweep_due(self, sweep: Callable[[str], Awaitable[object]], met: Round) -> None:
-        # What fails, a partition or an instance, must not keep the others from being swept.
-        async def sweep_part(partition: int, instances: list[str]) -> None:
-            async with self.leases.hold(partition) as lease:
-                for instance in instances if lease else ():
-                    if not self._stopping.is_set():
-                        await self._guard(sweep(instance), met)
-
-        async def sweep_all(due: Places) -> None:
-            for partition, instances in due.items():
-                if not self._stopping.is_set():
-                    await self._guard(sweep_part(partition, instances), met)
-
-        await visited(self.outbox.due(self.now_ms()), sweep_all)
 
     async def _fold_on(self, rounds: FoldRounds) -> None:
         """Have days that are old folded into months, until told to stop."""

@@ -130,6 +130,14 @@ class Hindrances:
         for upstream in self._stopped:
             self.breaker(upstream).hasten(now_s)
 
+    def hasten_lane(self, lane: Lane) -> None:
+        """Let one lane be tried at once, and its upstream with it: a person wants it."""
+        now_s = self.monotonic_s()
+        block = self._blocks.get(lane)
+        if block is not None:
+            self._blocks[lane] = Wait(block.reason, now_s)
+        self.breaker(lane[1]).hasten(now_s)
+
     def reason(self, lane: Lane) -> str:
         """Say why an outbox is not empty, as far as is known here; "" when nothing is known."""
         for waits in (self._blocks, self._looks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -18,17 +19,27 @@ from gateway.protocols import licensespring_problem, problem
 from gateway.web.exchanges import Exchange
 from gateway.web.seeing import Seeing
 
+# Gives the page that answers an error at a path, or None where no pages are.
+Lost = Callable[[GatewayError, str], problem.Answer | None]
+
 _log = structlog.get_logger("gateway.web")
 
 
-def make_app(routes: list[BaseRoute], seeing: Seeing | None = None) -> ASGIApp:
-    """Make the ASGI application from routes of the protocols and of operations.
+def make_app(
+    routes: list[BaseRoute], seeing: Seeing | None = None, lost: Lost | None = None
+) -> ASGIApp:
+    """Make the ASGI application from routes of the protocols, of operations and of pages.
 
-    `seeing` is told of each request that was answered.
+    `seeing` is told of each request that was answered; `lost` answers those of browsers that no
+    route is for.
     """
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        return _http_error(request, error, lost)
+
     app = Starlette(
         routes=routes,
-        exception_handlers={HTTPException: _http_error, Exception: _surprise},
+        exception_handlers={HTTPException: http_error, Exception: _surprise},
     )
     # `/x/` is another path than `/x`: a redirect would make a client send its credential twice.
     app.router.redirect_slashes = False
@@ -71,13 +82,14 @@ def _whole(route: Route) -> bool:
     return route.app is route.endpoint
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception, lost: Lost | None) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
     path = request.url.path[:200]
     wire: GatewayError = NotFound(f"There is no {path}", path)
     if error.status_code == 405:
         wire = MethodNotAllowed(f"{request.method} is not for {path}", request.method)
-    status, headers, body = _rendered(wire, request.url.path)
+    page = None if lost is None else lost(wire, request.url.path)
+    status, headers, body = page or _rendered(wire, request.url.path)
     return Response(body, status, {**headers, **(error.headers or {})})
 
 

@@ -280,12 +280,6 @@ def test_server_without_tls_is_no_https_upstream(
     assert found["upstream key"]["verdict"] == "ok"
 
 
-def test_setting_without_effect_is_a_warning(server: Server, tmp_path: Path) -> None:
-    arguments = configured(tmp_path, "[ui]\nenabled = false\n")
-    found = checks(*arguments, "--redis", server.url)
-    assert found["settings"]["verdict"] == "warn"
-
-
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
-from gateway.cli.forwarding.shown import plain
 from gateway.core.keys import generate
 from gateway.core.ports import Mark, Standing
 from gateway.core.usage import Batch
+from gateway.service.aside_words import plain
 from gateway.store.signing import signing_key
 from gateway.upstream.spool import trailer
 from tests.store.outbox_house import INSTANCE, UPSTREAM, House, open_house

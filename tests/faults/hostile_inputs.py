@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
-from tests.faults import hostile_desks, hostile_doors, hostile_wire
+from tests.faults import hostile_desks, hostile_doors, hostile_pages, hostile_wire
 from tests.faults.hostile_http import Input
 from tests.faults.hostile_site import Site
 
@@ -18,9 +18,9 @@ Maker = Callable[[Random, int, Site], Input]
 
 # Of a thousand, each. A log-in is a tenth of a second of hashing, a silence one of waiting.
 SHARES: Final[dict[Maker, int]] = {
-    hostile_doors.payload: 250,
-    hostile_doors.token: 130,
-    hostile_doors.body: 200,
+    hostile_doors.payload: 230,
+    hostile_doors.token: 120,
+    hostile_doors.body: 180,
     hostile_doors.batch: 40,
     hostile_doors.signed_batch: 50,
     hostile_doors.stranger: 60,
@@ -28,6 +28,8 @@ SHARES: Final[dict[Maker, int]] = {
     hostile_desks.floating_read: 30,
     hostile_desks.administration: 50,
     hostile_desks.login: 4,
+    hostile_pages.page: 40,
+    hostile_pages.way_in: 10,
     hostile_wire.headers: 40,
     hostile_wire.head: 30,
     hostile_wire.framing: 16,

@@ -21,7 +21,7 @@ _OF_PARTITIONS: Final = (
     (r"dirty", "set", False),
     (r"lease", "string", True),
     (r"pulse", "string", True),
-    (r"[del]:[A-Za-z0-9_-]{22}", "string", True),  # digests: no name from outside
+    (r"[dels]:[A-Za-z0-9_-]{22}", "string", True),  # digests: no name from outside
     (r"l:[A-Za-z0-9_-]{22}:u", "zset", True),
 )
 # Behind `gw:{pNNN}:i:<instance>:`, of an instance that there is.

@@ -100,6 +100,8 @@ class Site:
     session: str
     floating: str
     keys: Keys  # of HOSTILE's clients
+    cookie: str  # of a session at DESK's pages, and what its forms bring
+    xsrf: str
 
     @property
     def memory_bytes(self) -> int:
@@ -142,7 +144,12 @@ def open_site(directory: Path, processes: Processes) -> Site:
         session = _answered(http.post(f"{BASE}/{DESK}/authorize", json=login))["token"]
         login = {"username": NAME, "password": PASSWORD}
         floating = _answered(http.post("/api/v5/auth/login", json=login))["token"]
-    return Site(gateway, capability(), session, floating, oracle_keys())
+        form = {"instance": DESK, "user": NAME, "password": PASSWORD}
+        entered = http.post("/ui/login", data=form)
+        page = http.get(entered.headers["location"]).text
+    xsrf = page.partition('name="xsrf" value="')[2].partition('"')[0]
+    cookie = entered.cookies["gateway_session"]
+    return Site(gateway, capability(), session, floating, oracle_keys(), cookie, xsrf)
 
 
 def capability(**claims: Any) -> str:

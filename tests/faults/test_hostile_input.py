@@ -138,7 +138,8 @@ def _books_are_right(site: Site, attack: Attack) -> None:
 @pytest.fixture(scope="module")
 def nowhere() -> Any:
     """As much of a site as inputs are made from."""
-    return SimpleNamespace(token="t.t.t", session="s.s.s", floating="f.f.f", keys=oracle_keys())
+    secrets_of = {"token": "t.t.t", "session": "s.s.s", "floating": "f.f.f"}
+    return SimpleNamespace(**secrets_of, cookie="c.c.c", xsrf="x", keys=oracle_keys())
 
 
 def test_the_same_seed_makes_the_same_inputs(nowhere: Any) -> None:
@@ -180,7 +181,12 @@ def test_every_key_of_the_layout_has_a_shape() -> None:
         for name in ("open", "sealed", "blocked", "refused", "aside", "sync")
     ]
     spelled += [keys.outcome("A" * 22), keys.explained("A" * 22), keys.logins("ann")]
-    spelled += [address_logins("::1", 256), logins_under_way(keys.logins("ann")), pulse(keys.cat)]
+    spelled += [
+        keys.ended_session("x"),
+        address_logins("::1", 256),
+        logins_under_way(keys.logins("ann")),
+        pulse(keys.cat),
+    ]
     spelled += [getattr(PartitionKeys(7), name) for name in PartitionKeys.__slots__]
     for key in [*spelled, "gw:meta", pulse("gw:meta")]:
         assert hostile_layout.shape(key, [HOSTILE], ["up"]) is not None, key

@@ -99,6 +99,28 @@ def test_what_was_not_applied_for_sure_is_not_reconciled(home: Home, known: Know
     at_home(home, story)
 
 
+def test_a_desk_of_one_instance_knows_no_other(home: Home) -> None:
+    async def story(house: House) -> None:
+        desk, item = await put(house, Known.IN_DOUBT)
+        other = Desk(house.asides, house.store.catalogues, only="OTHER")
+        own = Desk(house.asides, house.store.catalogues, only=INSTANCE)
+        assert (await own.find("b1")).rows == item.rows
+        await desk.decide(item, Action.DISCARD, "dana", "we looked")
+        await house.use("users", 3)
+        await house.block("b2", [])
+        for address in ("b1", f"{INSTANCE}/{UPSTREAM}/L2"):
+            with pytest.raises(Gone) as gone:
+                await other.find(address)
+            assert gone.value.decided == ""
+        assert await other.record() == []
+        assert [each async for each in other.items()] == []
+        with pytest.raises(Gone) as known:
+            await own.find("b1")
+        assert "we looked" in known.value.decided
+
+    at_home(home, story)
+
+
 def test_of_two_people_the_second_is_told_what_the_first_decided(home: Home) -> None:
     async def story(house: House) -> None:
         desk, item = await put(house, Known.IN_DOUBT)

@@ -104,5 +104,16 @@ def test_a_slot_that_nobody_took_says_nothing(fd: int) -> None:
     assert (of(board, "gateway_workers"), of(board, *DEPTH)) == (1, UNSET)
 
 
+def test_a_gauge_is_the_sum_of_who_is_alive_or_not_known(
+    fd: int, other: subprocess.Popen[str]
+) -> None:
+    board = Board.shared(LAYOUT, fd, 0)
+    assert board.gauge("gateway_upstream_away", "parent") is None
+    board.meters.set("gateway_upstream_away", 0, "parent")
+    assert board.gauge("gateway_upstream_away", "parent") == 0
+    board.meters.set("gateway_lane_depth", 2)
+    assert board.gauge(*DEPTH) == 7
+
+
 def of(board: Board, *series: str) -> int:
     return board.totals()[LAYOUT.places[series]]

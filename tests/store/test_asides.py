@@ -181,3 +181,54 @@ def test_a_carried_mark_speaks_of_no_blocked_row(home: Home) -> None:
         assert blocked.rows == (Row("L2", blocked.rows[0].hour, "", 7),)
 
     at_home(home, story)
+
+
+def test_batches_are_told_of_without_their_rows_and_some_of_them_with(home: Home) -> None:
+    async def story(house: House) -> None:
+        assert await house.asides.facts(INSTANCE, UPSTREAM) == []
+        for batch_id in ("b2", "b1"):
+            await house.use("sessions", 21)
+            await house.put_aside(batch_id, Standing.PARKED, "why")
+        facts = await house.asides.facts(INSTANCE, UPSTREAM)
+        assert [(each.id, each.rows, each.why) for each in facts] == [
+            ("b2", (), "why"),
+            ("b1", (), "why"),
+        ]
+        (one,) = await house.asides.batches(INSTANCE, UPSTREAM, ["b1", "gone"])
+        assert (one.id, one.units) == ("b1", {"L1": 21})
+
+    at_home(home, story)
+
+
+def test_refused_rows_of_one_line_are_read_alone(home: Home) -> None:
+    async def story(house: House) -> None:
+        await house.use("sessions", 21)
+        await house.use("users", 3)
+        await house.block("b1", [])
+        assert [each.line for each in await house.asides.blocked(INSTANCE, UPSTREAM)] == [
+            "L1",
+            "L2",
+        ]
+        (one,) = await house.asides.blocked(INSTANCE, UPSTREAM, line="L2")
+        assert one.units == {"L2": 3}
+        assert await house.asides.blocked(INSTANCE, UPSTREAM, line="L") == []
+        # A small hash comes whole, whatever is asked for.
+        assert await house.asides.blocked(INSTANCE, UPSTREAM, rows_max=1)
+
+    at_home(home, story)
+
+
+def test_the_record_is_read_from_a_place_on(home: Home) -> None:
+    async def story(house: House) -> None:
+        for batch_id in ("b1", "b2", "b3"):
+            await house.use("sessions", 1)
+            await house.put_aside(batch_id, Standing.PARKED)
+            what = decision("discard", batch_id)
+            assert await house.asides.decide(INSTANCE, Fate.DEAD, batch_id, what)
+        newest = await house.asides.decided(INSTANCE, 2)
+        assert [each.subject for _, each in newest] == ["b3", "b2"]
+        older = await house.asides.decided(INSTANCE, 2, newest[-1][0])
+        assert [each.subject for _, each in older] == ["b1"]
+        assert await house.asides.decided(INSTANCE, 2, older[0][0]) == []
+
+    at_home(home, story)

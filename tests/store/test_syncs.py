@@ -36,6 +36,27 @@ def test_a_schedule_is_what_was_said_last(shared_home: Home) -> None:
     at_home(shared_home, story)
 
 
+def test_a_demand_is_seen_until_it_is_met_and_what_is_damaged_hides_no_other(home: Home) -> None:
+    async def story(house: House) -> None:
+        book, client = syncs(house), house.store.client
+        await house.use("sessions", 1)
+        assert await book.demanded(UPSTREAM) == []
+        await book.ask(INSTANCE, UPSTREAM)
+        await book.ask(INSTANCE, UPSTREAM)
+        assert await book.demanded(UPSTREAM) == [INSTANCE]
+        assert await book.demanded("hosts") == []
+        keys = house.store.catalogues.keys("DAMAGED")
+        await client.sadd(keys.dirty, "DAMAGED")
+        await client.set(keys.sync(UPSTREAM), "no hash")
+        assert await book.demanded(UPSTREAM) == [INSTANCE]
+        await book.synced(INSTANCE, UPSTREAM, 77, 1)  # of two, one came later
+        assert (await book.schedule(INSTANCE, UPSTREAM)).demanded
+        await book.synced(INSTANCE, UPSTREAM, 78, 2)
+        assert await book.demanded(UPSTREAM) == []
+
+    at_home(home, story)
+
+
 def test_what_was_heard_of_lines_is_kept_beside_it(shared_home: Home) -> None:
     async def story(house: House) -> None:
         book, one = syncs(house), Known(at_ms=5, total=-3, period="m20260101", late=2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.system.processes import Processes, eventually, read_line
@@ -85,6 +87,28 @@ def test_nothing_is_left_running_however_it_ends(
     eventually(lambda: not _running_in(scenes))
     # Who kills it outright has to clear away its directory; otherwise it does that itself.
     assert (list(scenes.iterdir()) == []) is (number is not signal.SIGKILL)
+
+
+@pytest.mark.slow  # a demo
+def test_what_is_kept_can_be_looked_at_in_a_browser(processes: Processes, tmp_path: Path) -> None:
+    process = _demo(
+        processes, tmp_path / "scenes", "--seconds", "2", "--clients", "4", "--seed", "7", "--keep"
+    )
+    said: list[str] = []
+    while not said or said[-1] != "both run until Ctrl-C":
+        said.append(read_line(process, END_S))
+        assert said[-1], said
+    place = next(line for line in said if line.startswith("pages: ")).removeprefix("pages: ")
+    user, password = re.findall(r"user (\S+), password (\S+)", " ".join(said))[0]
+    url = httpx.URL(place)
+    form = {"instance": url.params["instance"], "user": user, "password": password}
+    with httpx.Client(timeout=START_S, follow_redirects=True) as http:
+        page = http.post(url.copy_with(query=None), data=form)
+    assert page.status_code == 200
+    assert "<h1>Overview</h1>" in page.text
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=END_S)
+    eventually(lambda: not _running_in(tmp_path / "scenes"))
 
 
 def test_a_directory_in_use_is_refused_and_left_alone(processes: Processes, tmp_path: Path) -> None:

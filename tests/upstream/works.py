@@ -17,7 +17,7 @@ from gateway.core.decisions import Aside
 from gateway.core.fingerprint import fingerprint
 from gateway.core.keys import PrivateKey, generate
 from gateway.core.model import AccessRequest, Attachment, Catalogue, Host, Line, Model, Want
-from gateway.core.ports import Outbox, Route
+from gateway.core.ports import Demands, Outbox, Route
 from gateway.store.asides import Asides
 from gateway.store.calls import Job
 from gateway.store.keys import PartitionKeys
@@ -119,6 +119,7 @@ class Works:
         routes: list[Route] | None = None,
         sweep: Callable[[str], Awaitable[object]] | None = None,
         now_ms: Callable[[], int] = lambda: 0,
+        demands: Demands | None = None,
     ) -> Forwarder:
         return Forwarder(
             outbox or self.outbox(),
@@ -129,6 +130,7 @@ class Works:
             now_ms=now_ms,
             sleep=self.clock.sleep,
             random=lambda: 0.5,
+            demands=demands,
         )
 
     async def provision(

@@ -21,6 +21,7 @@ SETTINGS: Final = {
 }
 _CONSTANTS: Final = (
     "gateway.service.health.LOOK_S_MAX",
+    "gateway.service.lately.PATIENCE_S",
     "gateway.service.lookout.CLOCKS_S_MAX",
     "gateway.service.lookout.LOOK_S_MAX",
     "gateway.upstream.forwarder.STOP_LIST_S",

@@ -106,18 +106,20 @@ class GatewayProcess:
         return lines[-1] if lines else "it said nothing"
 
 
-async def run_command(*words: str) -> None:
-    """Run a command of ours to its end. Raises DemoFailed with what it said when it fails."""
+async def run_command(*words: str, told: str = "") -> None:
+    """Run a command of ours to its end; `told` is its standard input. Raises DemoFailed with what
+    it said when it fails.
+    """
     process = await asyncio.create_subprocess_exec(
         *command(*words),
-        stdin=subprocess.DEVNULL,
+        stdin=PIPE,
         stdout=PIPE,
         stderr=subprocess.STDOUT,
         env=environment(),
         start_new_session=True,
     )
     try:
-        said, _ = await asyncio.wait_for(process.communicate(), COMMAND_S_MAX)
+        said, _ = await asyncio.wait_for(process.communicate(told.encode()), COMMAND_S_MAX)
     finally:
         if process.returncode is None:
             process.kill()

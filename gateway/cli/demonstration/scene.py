@@ -8,6 +8,7 @@ decided here: how the processes live (gateways.py). Source: INTERFACE 2 and 3, S
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from gateway.cli.demonstration.cmapi import Seal, with_signature, with_token
 from gateway.cli.demonstration.gateways import GatewayProcess, free_port, run_command
 from gateway.config import Config, load_config
 from gateway.core.keys import PrivateKey, generate, private_pem, public_pem
-from gateway.core.model import Line
+from gateway.core.model import Line, Role
 from gateway.core.provisioning import read_provisioning
 from gateway.core.tokens import mint_token
 from gateway.service.balance import Books, audit
@@ -29,6 +30,8 @@ from gateway.wiring import open_store
 INSTANCE: Final = "DEMO00000001"
 PARENT: Final = "DEMOPARENT"
 UPSTREAM: Final = "parent"
+USER: Final = "demo"
+PASSWORD_BYTES: Final = 12
 DRAIN_S_MAX: Final = 20.0
 DRAIN_POLL_S: Final = 0.2
 TOKEN_TTL_S: Final = 86_400
@@ -144,6 +147,16 @@ class Scene:
     def chain_file(self) -> Path:
         """The certificates by which clients of LicenseSpring verify answers of version 2."""
         return self.gateway.data_dir / CHAIN_FILE
+
+    async def let_in(self) -> str:
+        """Make USER an administrator of the gateway's instance, who may do all; give a password."""
+        password = secrets.token_urlsafe(PASSWORD_BYTES)
+        await run_command(
+            *("users", "add", INSTANCE, USER, "--roles", ",".join(Role), "--password-stdin"),
+            *self.gateway.options,
+            told=password,
+        )
+        return password
 
     async def drained_books(self) -> tuple[Books, Books]:
         """Wait until all is forwarded, DRAIN_S_MAX at most, and read the gateway's books and the

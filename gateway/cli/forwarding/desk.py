@@ -25,17 +25,10 @@ from gateway.service.decisions import (
     check_text,
 )
 from gateway.settings import shown_url
-from gateway.store.asides import Asides
-from gateway.store.opening import Store
 from gateway.wiring import open_store
+from gateway.wiring_forwarding import desk_over
 
 _OPTIONS: Final = {"config_file": "--config", "redis_url": "--redis", "data_dir": "--data-dir"}
-
-
-def desk_over(config: Config, store: Store) -> Desk:
-    """Make the desk over an open store."""
-    kinds = {each.name: str(each.__struct_config__.tag) for each in config.upstreams}
-    return Desk(asides_of(store), store.catalogues, kinds)
 
 
 @asynccontextmanager
@@ -43,11 +36,6 @@ async def open_desk(config: Config, *, only_look: bool = False) -> AsyncIterator
     """Open the store and make the desk; a store weaker than `ack` will do to only look."""
     async with open_store(config, allow_weaker=only_look) as store:
         yield desk_over(config, store)
-
-
-def asides_of(store: Store) -> Asides:
-    """Give what is set aside in an open store."""
-    return Asides(store.topology, store.scripts, store.partitions, store.strength.wait)
 
 
 def signed(command: Callable[..., Any]) -> Callable[..., Any]:

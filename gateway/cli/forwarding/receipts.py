@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress
 
-from gateway.cli.forwarding.desk import desk_over, operator
+from gateway.cli.forwarding.desk import operator
 from gateway.cli.options import EXIT_FAILURE, read_bounded
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
@@ -25,6 +25,7 @@ from gateway.service.decisions import REASON_CHARS_MAX, check_text
 from gateway.store.signing import signing_key
 from gateway.upstream.spool import RECEIPT_BYTES_MAX, Trailer, read_receipt
 from gateway.wiring import open_store
+from gateway.wiring_forwarding import desk_over
 
 
 def settle_receipt(config: Config, file: Path) -> int:

@@ -8,7 +8,6 @@ written goes to a terminal without control characters.
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -20,13 +19,13 @@ from rich.table import Table
 from gateway.core.decisions import Decision
 from gateway.core.moments import iso
 from gateway.core.usage import Row
+from gateway.service.aside_words import body_text, by_hour, in_question, plain
 from gateway.service.asides import Item, Recorded
-from gateway.service.decisions import SENTENCES, Action, Known, meanings
+from gateway.service.decisions import SENTENCES, Action, meanings
 
 PIPE_COLUMNS: Final = 200  # of a table that goes to no terminal
 LINES_SHOWN_MAX: Final = 5  # of one thing's units, in a table
 ROWS_SHOWN_MAX: Final = 100
-BODY_CHARS_MAX: Final = 4_096
 HOUR_MS: Final = 3_600_000
 
 
@@ -57,12 +56,12 @@ def details_json(item: Item, commands: Mapping[Action, str]) -> dict[str, Any]:
     return item_json(item) | {
         "rows": [
             {"hour": _hour(row), "line": row.line, "host": row.host, "units": row.units}
-            for row in sorted(item.rows, key=_by_hour)
+            for row in sorted(item.rows, key=by_hour)
         ],
-        "body": _body(item),
+        "body": body_text(item),
         "body_bytes": len(item.body),
         "sentence": SENTENCES[item.known],
-        "look_for": item.look_for if _in_question(item) else None,
+        "look_for": item.look_for if in_question(item) else None,
         "decisions": [
             {"what": action, "means": said, "command": commands[action]}
             for action, said in meanings(item.known).items()
@@ -136,24 +135,16 @@ def show_details(item: Item, commands: Mapping[Action, str]) -> None:
     for name, value in facts.items():
         click.echo(f"{name:<12} {value}")
     click.echo(f"\nWhat is known: {SENTENCES[item.known]}")
-    if _in_question(item):
+    if in_question(item):
         click.echo(f"To find out more: {item.look_for}")
     click.echo()
     _show_rows(item.rows)
     if item.body:
         click.echo(f"\nThe body, {len(item.body)} bytes:")
-        click.echo(plain(_body(item) or "", keep="\n\t"))
+        click.echo(plain(body_text(item) or "", keep="\n\t"))
     click.echo("\nWhat you can decide:")
     for action, said in meanings(item.known).items():
         click.echo(f"  {action}: {said}\n    {commands[action]}")
-
-
-def plain(text: str, keep: str = "") -> str:
-    """Give a text without what a terminal would obey."""
-    return "".join(
-        sign if sign in keep or unicodedata.category(sign) not in ("Cc", "Cs") else "\ufffd"
-        for sign in text
-    )
 
 
 def units_text(units: Mapping[str, int]) -> str:
@@ -164,7 +155,7 @@ def units_text(units: Mapping[str, int]) -> str:
 
 
 def _show_rows(rows: Iterable[Row]) -> None:
-    ordered = sorted(rows, key=_by_hour)
+    ordered = sorted(rows, key=by_hour)
     table = _table(("hour", "line", "host", "units"))
     table.columns[-1].justify = "right"
     for row in ordered[:ROWS_SHOWN_MAX]:
@@ -180,17 +171,6 @@ def _tried_again(item: Item) -> str:
     return moment(item.retry_ms) or "with the next round"
 
 
-def _in_question(item: Item) -> bool:
-    return item.known in (Known.IN_DOUBT, Known.HANDED_OVER)
-
-
-def _body(item: Item) -> str | None:
-    if not item.body:
-        return None
-    text = item.body[:BODY_CHARS_MAX].decode("utf-8", "replace")
-    return text if len(item.body) <= BODY_CHARS_MAX else f"{text}…"
-
-
 def _units_of(decision: Decision) -> dict[str, int]:
     pairs = (word.rpartition("=") for word in decision.units.split(" ") if word)
     return {line: int(units) for line, _, units in pairs}
@@ -203,10 +183,6 @@ def moment(at_ms: int | None) -> str | None:
 
 def _hour(row: Row) -> str:
     return iso(row.hour * HOUR_MS)
-
-
-def _by_hour(row: Row) -> tuple[int, str, str]:
-    return row.hour, row.line, row.host
 
 
 def _table(names: Iterable[str]) -> Table:

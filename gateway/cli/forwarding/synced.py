@@ -13,9 +13,10 @@ from typing import Any, Final
 import click
 from rich.table import Table
 
-from gateway.cli.forwarding.shown import console, moment, plain, show_json
+from gateway.cli.forwarding.shown import console, moment, show_json
 from gateway.cli.options import configured, example
 from gateway.config import Config
+from gateway.service.aside_words import plain
 from gateway.service.syncing import HeardLine, heard_of
 from gateway.settings import LicensespringUpstream
 from gateway.wiring import open_store
