@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler.loadscope import LoadScopeScheduling
 
+from tests.served_by import VARIABLE
 from tests.stores.clusters import Cluster
 from tests.stores.homes import Home, emptied
 
@@ -32,6 +33,14 @@ class OneFaultAtATime(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
     """Give the one who hands the tests out."""
     return OneFaultAtATime(config, log)
+
+
+@pytest.fixture
+def served_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server that the gateways of a test are served by (served_by.py)."""
+    name: str = request.param
+    monkeypatch.setenv(VARIABLE, name)
+    return name
 
 
 _WHERE = ["embedded", pytest.param("cluster", marks=pytest.mark.slow)]

@@ -8,7 +8,6 @@ Source: INTERFACE 1.
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Callable
 
 import click
@@ -18,7 +17,7 @@ from gateway.cli.options import configured, example
 from gateway.cli.supervisor import Supervisor, WorkersFailed
 from gateway.cli.worker import work
 from gateway.config import Config
-from gateway.core.errors import InvalidInput
+from gateway.web.servers import HYPERCORN, NAMES
 from gateway.web.serving import address_of, bind, check
 from gateway.web.stopping import Stop, leave_when_told
 from gateway.wiring import open_store
@@ -27,7 +26,7 @@ from gateway.wiring import open_store
 @click.command(epilog=example("serve", "serve --bind 0.0.0.0:7070 --workers 4"))
 @click.option("--bind", metavar="HOST:PORT", help="Where to listen; port 0 is any that is free.")
 @click.option("--workers", type=int, metavar="N", help="How many processes serve.")
-@click.option("--server", type=click.Choice(["hypercorn", "granian"]), default="hypercorn")
+@click.option("--server", type=click.Choice(NAMES), default=HYPERCORN, help="What speaks HTTP.")
 @click.option("--no-forward", is_flag=True, help="Leave forwarding to others.")
 @click.option(
     "--allow-weaker-store", is_flag=True, help="Serve all the same if redis.ack is not met."
@@ -38,11 +37,9 @@ def serve(config: Config, server: str, no_forward: bool, allow_weaker_store: boo
 
     Prints `ready http://HOST:PORT` once it answers. Logs go to stderr.
     """
-    if server != "hypercorn":
-        raise InvalidInput(f"--server {server} is not built in yet; take hypercorn")
     leave_when_told()
     logs.set_up(config.log.level, config.log.format)
-    check(config)
+    check(config, server)
     host, port = config.server.address
     with bind(host, port) as listener:
         url = address_of(listener, host, tls=bool(config.server.tls_cert))
@@ -57,23 +54,20 @@ def serve(config: Config, server: str, no_forward: bool, allow_weaker_store: boo
                 forward=not no_forward,
                 allow_weaker=allow_weaker_store,
                 announce=announce,
+                server=server,
             )
             return 0
-        return asyncio.run(
-            _supervise(config, listener, not no_forward, allow_weaker_store, announce)
+        supervisor = Supervisor(
+            config, listener, forward=not no_forward, allow_weaker=allow_weaker_store, server=server
         )
+        return asyncio.run(_supervise(config, supervisor, allow_weaker_store, announce))
 
 
 async def _supervise(
-    config: Config,
-    listener: socket.socket,
-    forward: bool,
-    allow_weaker: bool,
-    announce: Callable[[], None],
+    config: Config, supervisor: Supervisor, allow_weaker: bool, announce: Callable[[], None]
 ) -> int:
     """Keep workers until told to stop; an embedded store is ours, so that it outlives each."""
     stop = Stop()
-    supervisor = Supervisor(config, listener, forward=forward, allow_weaker=allow_weaker)
     try:
         async with open_store(config, allow_weaker=allow_weaker):
             await supervisor.run(stop, announce)

@@ -22,6 +22,7 @@ from gateway.cli.worker import READY, Orders
 from gateway.config import Config
 from gateway.core.errors import GatewayError
 from gateway.service.boards import Board
+from gateway.web.servers import HYPERCORN
 from gateway.web.stopping import CLOSE_S_MAX, FINISH_S_MAX, Stop
 from gateway.wiring_seeing import layout_of
 
@@ -52,12 +53,19 @@ class Supervisor:
     """
 
     def __init__(
-        self, config: Config, listener: socket.socket, *, forward: bool, allow_weaker: bool
+        self,
+        config: Config,
+        listener: socket.socket,
+        *,
+        forward: bool,
+        allow_weaker: bool,
+        server: str = HYPERCORN,
     ) -> None:
         self._config = config
         self._listener = listener
         self._forward = forward
         self._allow_weaker = allow_weaker
+        self._server = server
         self._processes: dict[int, Process] = {}
         self._layout = layout_of(config)
         self._board_fd = -1
@@ -115,6 +123,7 @@ class Supervisor:
         orders = Orders(
             *(self._config, number, os.getpid(), fd, self._forward, self._allow_weaker),
             board_fd=self._board_fd,
+            server=self._server,
         )
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "gateway.cli.worker"),

@@ -15,7 +15,8 @@ import resource
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from gateway.cli.options import run
 from gateway.config import Config
 from gateway.service.boards import Board
 from gateway.web.lifecycle import Lifecycle
+from gateway.web.servers import GRANIAN, HYPERCORN
 from gateway.web.serving import serve, tls_context
 from gateway.web.stopping import Stop
 from gateway.wiring import open_gateway
@@ -47,6 +49,7 @@ class Orders(msgspec.Struct, frozen=True):
     forward: bool
     allow_weaker: bool
     board_fd: int
+    server: str
 
     def encode(self) -> bytes:
         """Give the form in which they go to the worker's stdin."""
@@ -66,6 +69,7 @@ def work(
     allow_weaker: bool,
     announce: Callable[[], None],
     board: Board | None = None,
+    server: str = HYPERCORN,
 ) -> None:
     """Be a gateway until SIGTERM or SIGINT; `announce` is called when it answers.
     `board` is where all workers count, if there are others.
@@ -75,16 +79,33 @@ def work(
     _allow_files(config.limits.connections + FILES_BESIDE_CONNECTIONS)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         board = board or Board.alone(layout_of(config))
-        stop = runner.run(_work(config, listener, forward, allow_weaker, announce, board))
+        serving = partial(
+            serve,
+            listener=listener,
+            config=config,
+            announce=announce,
+            meters=board.meters,
+            server=server,
+        )
+        stop = runner.run(_work(config, serving, forward, allow_weaker, board))
     stop.disarm()
+    if server == GRANIAN:
+        leave()
+
+
+def leave() -> None:
+    """End this process with code 0, all being closed: threads that are not Python's may be about to
+    enter it, and must not find it half taken down."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 async def _work(
     config: Config,
-    listener: socket.socket,
+    serving: Callable[..., Awaitable[None]],
     forward: bool,
     allow_weaker: bool,
-    announce: Callable[[], None],
     board: Board,
 ) -> Stop:
     stop = Stop()
@@ -95,16 +116,7 @@ async def _work(
             config, lifecycle, forward=forward, allow_weaker=allow_weaker, board=board
         ) as app:
             _settle_memory()
-            await serve(
-                app,
-                listener,
-                config,
-                tls=tls,
-                lifecycle=lifecycle,
-                stop=stop,
-                announce=announce,
-                meters=board.meters,
-            )
+            await serving(app, tls=tls, lifecycle=lifecycle, stop=stop)
     except asyncio.CancelledError:
         if not stop.asked.is_set():
             raise
@@ -124,6 +136,7 @@ def main() -> None:
         allow_weaker=orders.allow_weaker,
         announce=lambda: print(READY, flush=True),
         board=Board.shared(layout_of(orders.config), orders.board_fd, orders.number - 1),
+        server=orders.server,
     )
 
 

@@ -17,6 +17,21 @@ DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """What of a calendar depends on time zones and reset rules alone; many instances share it."""
+
+    days: list[tuple[int, int, int]]
+    periods: list[list[tuple[int, str]]]
+    months: list[int]
+    from_ms: int
+    until_ms: int
+
+    def reaches(self, now_ms: int) -> bool:
+        """Say whether it need not be made anew at `now_ms`."""
+        return self.from_ms <= now_ms < self.until_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Calendar:
     """A context ready to send, the months (yyyymm) its days refer to, and how long it is good."""
 
@@ -24,6 +39,19 @@ class Calendar:
     months: list[int]
     from_ms: int
     until_ms: int
+
+    @classmethod
+    def over(cls, span: Span, index: CatalogueIndex) -> Calendar:
+        """Make the calendar of an instance over a span of its time zone and rules."""
+        catalogue = index.catalogue
+        context = Context(
+            instance=catalogue.id,
+            version=catalogue.version,
+            upstreams=[(upstream.name, upstream.by_host) for upstream in catalogue.upstreams],
+            days=span.days,
+            periods=span.periods,
+        )
+        return cls(context, span.months, span.from_ms, span.until_ms)
 
     def reaches(self, now_ms: int) -> bool:
         """Say whether it need not be made anew at `now_ms`."""
@@ -36,30 +64,28 @@ def make_calendar(index: CatalogueIndex, from_ms: int, now_ms: int) -> Calendar:
     A gateway calls it with the store's time as it knows it; `from_ms` is earlier only when the
     script asked for it, to sweep lapses of long ago. Pure.
     """
-    catalogue = index.catalogue
-    tz = zone(catalogue.timezone)
+    return Calendar.over(make_span(index, from_ms, now_ms), index)
+
+
+def make_span(index: CatalogueIndex, from_ms: int, now_ms: int) -> Span:
+    """Make the span of a calendar, for all instances of the same time zone and rules. Pure."""
+    tz = zone(index.catalogue.timezone)
     months: list[int] = []
     days = []
     for start_ms, day in days_between(from_ms, now_ms + DAY_MS, tz):
         if day // 100 not in months:
             months.append(day // 100)
         days.append((start_ms, day, months.index(day // 100) + 1))
-    context = Context(
-        instance=catalogue.id,
-        version=catalogue.version,
-        upstreams=[(upstream.name, upstream.by_host) for upstream in catalogue.upstreams],
-        days=days,
-        periods=[
-            reset_periods(reset, zone(tz_name), now_ms)
-            if not epoch
-            else [
-                (at_ms, f"{label}.{epoch}")
-                for at_ms, label in reset_periods(reset, zone(tz_name), now_ms)
-            ]
-            for reset, tz_name, epoch in index.rules
-        ],
-    )
+    periods = [
+        reset_periods(reset, zone(tz_name), now_ms)
+        if not epoch
+        else [
+            (at_ms, f"{label}.{epoch}")
+            for at_ms, label in reset_periods(reset, zone(tz_name), now_ms)
+        ]
+        for reset, tz_name, epoch in index.rules
+    ]
     # Good to the end of the local day of now: one more day is in it, for requests that wait.
     starts = [start_ms for start_ms, *_ in days]
     until_ms = next(start_ms for start_ms in starts if start_ms > now_ms)
-    return Calendar(context, months, from_ms, until_ms)
+    return Span(days, periods, months, from_ms, until_ms)

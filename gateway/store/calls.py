@@ -53,17 +53,16 @@ class Job(msgspec.Struct):
 class Frame:
     """What calls for one instance have in common for a day: its keys and its context, encoded."""
 
-    index: CatalogueIndex
     calendar: Calendar
     instance_keys: InstanceKeys
     keys: list[str]
     wire: msgspec.Raw
 
     @classmethod
-    def make(cls, index: CatalogueIndex, calendar: Calendar, keys: InstanceKeys) -> Frame:
+    def make(cls, calendar: Calendar, keys: InstanceKeys) -> Frame:
         upstreams = [name for name, _ in calendar.context.upstreams]
         wire = msgspec.Raw(_encode(calendar.context))
-        return cls(index, calendar, keys, keys.block(upstreams, calendar.months), wire)
+        return cls(calendar, keys, keys.block(upstreams, calendar.months), wire)
 
 
 def encode_call(jobs: list[tuple[Job, Frame]]) -> tuple[list[str], bytes]:

@@ -1,8 +1,9 @@
-"""Serving an ASGI app in this process with Hypercorn's protocols, until it is told to stop.
+"""Serving an ASGI app in this process, by one of the servers, until it is told to stop.
 
 Decided here: how we listen, what stands between the connections and the app, and the order of a
-stop: not ready, drain, no new connections, finish, cut off. Not decided here: the app, nor what is
-opened for it, nor what becomes of a connection (connections.py). Source: RELIABILITY 3 (6).
+stop: not ready, drain, no new connections, finish, cut off. All of it is the same under every
+server. Not decided here: the app, nor what is opened for it, nor which servers there are
+(servers.py) and what becomes of a connection there. Source: RELIABILITY 3 (6).
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.core.meters import Meters
-from gateway.web.connections import Connections
 from gateway.web.lifecycle import Lifecycle
 from gateway.web.proxies import behind_proxies, trusted_networks
 from gateway.web.refusing import Refusing
+from gateway.web.servers import HYPERCORN, check_server, make_server
 from gateway.web.shedding import Shedding
 from gateway.web.stopping import CLOSE_S_MAX, FINISH_S_MAX, Stop
 
@@ -60,8 +61,9 @@ def address_of(listener: socket.socket, host: str, *, tls: bool) -> str:
     return f"{'https' if tls else 'http'}://{shown}:{listener.getsockname()[1]}"
 
 
-def check(config: Config) -> None:
-    """Raise InvalidInput for settings that nothing could be served with, whatever is opened."""
+def check(config: Config, server: str = HYPERCORN) -> None:
+    """Raise InvalidInput for what nothing could be served with, whatever is opened."""
+    check_server(server)
     tls_context(config)
     trusted_networks(config.server.trusted_proxies)
 
@@ -89,6 +91,20 @@ def tls_context(config: Config) -> ssl.SSLContext | None:
         ) from None
 
 
+def layered(
+    app: ASGIApp, config: Config, lifecycle: Lifecycle, meters: Meters | None = None
+) -> ASGIApp:
+    """Put before an app what stands there under every server.
+
+    Raises InvalidInput for trusted proxies that are none.
+    """
+    limits = config.limits
+    app = behind_proxies(app, trusted_networks(config.server.trusted_proxies))
+    # Who could not find a place in the lane is refused before anything is done for it.
+    app = Shedding(app, busy_max=limits.lane_queue, present_max=limits.connections, meters=meters)
+    return _closing_when_draining(app, lifecycle)
+
+
 async def serve(
     app: ASGIApp,
     listener: socket.socket,
@@ -99,21 +115,17 @@ async def serve(
     stop: Stop,
     announce: Callable[[], None],
     meters: Meters | None = None,
+    server: str = HYPERCORN,
 ) -> None:
     """Serve until `stop` is asked for and its order is gone through; `announce` when it answers.
-    What is refused is counted in `meters`.
+    What is refused is counted in `meters`. The listener is closed with it.
 
     Requests in flight are answered, bounded by FINISH_S_MAX after the drain. From the end of the
     drain on the process ends within FINISH_S_MAX + CLOSE_S_MAX, whatever hangs. Raises InvalidInput
-    for trusted proxies that are none.
+    for trusted proxies that are none, and for a server that is not there.
     """
-    settings, limits = config.server, config.limits
-    app = behind_proxies(app, trusted_networks(settings.trusted_proxies))
-    # Who could not find a place in the lane is refused before anything is done for it.
-    app = Shedding(app, busy_max=limits.lane_queue, present_max=limits.connections, meters=meters)
-    app = _closing_when_draining(app, lifecycle)
-    refusing = Refusing(meters)
-    connections = Connections(app, settings, limits.connections, tls, lifecycle, refusing)
+    app = layered(app, config, lifecycle, meters)
+    connections = make_server(server, app, config, tls, lifecycle, Refusing(meters))
     connections.listen(listener)
     sweeper = asyncio.create_task(connections.sweep())
     stop.started()
@@ -121,8 +133,8 @@ async def serve(
     try:
         await stop.asked.wait()
         lifecycle.draining = True
-        _log.info("draining", drain_s=settings.drain_s)
-        await stop.wait_out(settings.drain_s)
+        _log.info("draining", drain_s=config.server.drain_s)
+        await stop.wait_out(config.server.drain_s)
     finally:
         stop.exit_within(FINISH_S_MAX + CLOSE_S_MAX)
         connections.refuse_new()

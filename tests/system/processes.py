@@ -22,6 +22,7 @@ from typing import Any
 import redis
 
 import gateway
+from tests.served_by import chosen
 
 COMMAND = (sys.executable, "-m", "gateway")
 ROOT = Path(gateway.__file__).parents[1]
@@ -108,7 +109,8 @@ class Processes:
         if "--bind" not in arguments:
             arguments = ("--bind", "127.0.0.1:0", *arguments)
         environ = {"GATEWAY_SERVER__DRAIN_S": str(drain_s), **environ}
-        process, log_file = self.start("serve", *arguments, "--data-dir", str(data_dir), **environ)
+        arguments = ("serve", "--server", chosen(), *arguments, "--data-dir", str(data_dir))
+        process, log_file = self.start(*arguments, **environ)
         line = read_line(process, START_S)
         assert line.startswith("ready "), (line, log_file.read_text())
         host, _, port = line.rpartition("/")[2].rpartition(":")

@@ -18,6 +18,7 @@ import redis
 
 from gateway.store.embedded import Embedded
 from gateway.store.keys import PARTITIONS_DEFAULT, InstanceKeys
+from gateway.web.servers import GRANIAN, HYPERCORN
 from tests.stores.byte_proxy import ByteProxy, How
 from tests.system.processes import (
     AWAIT_S,
@@ -128,7 +129,16 @@ def test_kill_between_script_and_answer_counts_once_when_retried(
         store.close()
 
 
-@pytest.mark.parametrize("ack", ["written", pytest.param("local", marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("served_by")
+@pytest.mark.parametrize(
+    ("served_by", "ack"),
+    [
+        (HYPERCORN, "written"),
+        pytest.param(HYPERCORN, "local", marks=pytest.mark.slow),
+        pytest.param(GRANIAN, "written", marks=pytest.mark.slow),
+    ],
+    indirect=["served_by"],
+)
 def test_kill_of_gateway_and_store_keeps_every_acknowledged_count(
     tmp_path: Path, processes: Processes, token: str, ack: str
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.served_by import under_both
 from tests.system.processes import (
     START_S,
     Processes,
@@ -28,6 +29,7 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started.close()
 
 
+@under_both
 @pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_service_goes_on(processes: Processes) -> None:
     gateway = processes.serve("--workers", "2", GATEWAY_LOG__FORMAT="json")

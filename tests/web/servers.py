@@ -32,6 +32,7 @@ from gateway.config import load_config
 from gateway.web.lifecycle import Lifecycle
 from gateway.web.serving import bind, serve, tls_context
 from gateway.web.stopping import Stop
+from tests.served_by import chosen
 
 HOST = "127.0.0.1"
 READ_BYTES = 2**16
@@ -103,6 +104,7 @@ async def standing(app: ASGIApp, **settings: str) -> AsyncIterator[Standing]:
             lifecycle=lifecycle,
             stop=stop,
             announce=ready.set,
+            server=chosen(),
         )
     )
     try:
@@ -111,11 +113,11 @@ async def standing(app: ASGIApp, **settings: str) -> AsyncIterator[Standing]:
         )
         if serving.done():
             await serving
-        server = Standing(port, config.server.tls_cert, lifecycle, stop, serving)
+        stands = Standing(port, config.server.tls_cert, lifecycle, stop, serving)
         try:
-            yield server
+            yield stands
         finally:
-            server.abort()
+            stands.abort()
     finally:
         listener.close()
         stop.asked.set()

@@ -13,6 +13,7 @@ import pytest
 from h2.errors import ErrorCodes
 
 from gateway.web import bodies, codecs, connections
+from tests.served_by import under_both
 from tests.web.places import LAST, Slow, answers, at, eventually_a_place, eventually_begun
 from tests.web.servers import Http2, Standing
 
@@ -35,6 +36,7 @@ def test_a_request_with_two_lengths_is_refused_and_what_follows_it_is_not_heard(
     at(story, LIMITS__CONNECTIONS=str(FEW))
 
 
+@under_both
 @pytest.mark.parametrize("coding", [b"gzip", b"gzip, chunked", b"identity", b"chunked, chunked"])
 def test_a_transfer_coding_that_nobody_knows_is_the_clients_fault(coding: bytes) -> None:
     """Not a 501, which h11 proposes: clients could have a balancer take us for broken."""
@@ -49,6 +51,7 @@ def test_a_transfer_coding_that_nobody_knows_is_the_clients_fault(coding: bytes)
     at(story)
 
 
+@under_both
 def test_nobody_changes_to_http2_within_http1() -> None:
     """A proxy that lets it pass would let all that follows pass, in the proxy's own name."""
     upgrade = (

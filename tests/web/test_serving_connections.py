@@ -15,6 +15,7 @@ import pytest
 from gateway.web import connections, refusing
 from gateway.web.connections import HEAD_BYTES_MAX
 from gateway.web.refusing import TELLING_MAX
+from tests.served_by import under_both
 from tests.web.places import ASK, Slow, answers, at, eventually_a_place, eventually_begun
 from tests.web.servers import Http2, Standing
 
@@ -88,6 +89,7 @@ def test_refusals_too_are_few_at_a_time() -> None:
 # Places are given back ----------------------------------------------------------------------------
 
 
+@under_both
 @pytest.mark.parametrize("said", [b"", b"GET", ASK])
 def test_a_client_that_leaves_gives_its_place_back_at_once(said: bytes) -> None:
     """Not when its next request would be overdue."""
@@ -118,6 +120,7 @@ def test_an_http2_client_that_leaves_before_it_took_its_answer_gives_its_place_b
     at(story, LIMITS__CONNECTIONS=str(FEW), SERVER__HEADER_TIMEOUT_S="60")
 
 
+@under_both
 def test_a_body_that_nobody_reads_holds_nothing_up() -> None:
     async def story(server: Standing, app: Slow) -> None:
         for length in (b"Content-Length: 1073741824", b"Transfer-Encoding: chunked") * 2:
@@ -153,6 +156,7 @@ async def pour(writer: asyncio.StreamWriter, *, chunked: bool) -> None:
 # Heads that are too much --------------------------------------------------------------------------
 
 
+@under_both
 def test_a_head_that_is_too_large_is_a_431() -> None:
     async def story(server: Standing, app: Slow) -> None:
         for part in (b"a" * 1_000, b"x: " + b"a" * 1_000 + b"\r\n"):
@@ -181,6 +185,7 @@ def test_a_head_that_is_too_large_ends_an_http2_connection() -> None:
     at(story, LIMITS__CONNECTIONS=str(FEW))
 
 
+@under_both
 @pytest.mark.slow
 def test_a_head_that_drips_is_cut_off_in_time() -> None:
     async def story(server: Standing, app: Slow) -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.served_by import spoken
 from tests.web.doors import Door
 from tests.web.servers import Standing, run, self_signed
 from tests.web.whole import gateway_standing
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("http2", [False, True])
+@pytest.mark.usefixtures("served_by")
+@spoken
 @pytest.mark.parametrize("tls", [False, True])
 def test_access_requests_are_served_and_those_under_way_at_a_stop_too(
     tmp_path: Path, http2: bool, tls: bool

@@ -18,6 +18,7 @@ from gateway.core.model import User
 from gateway.store.keys import address_logins
 from gateway.store.logins import PER_ADDRESS_MAX
 from gateway.web.proxies import PROXIES_MAX, behind_proxies, trusted_networks
+from tests.served_by import under_both
 from tests.vectors.served import Served
 from tests.web.desks import HASH, LOGIN
 from tests.web.doors import Door
@@ -159,6 +160,7 @@ def test_what_is_no_proxy_is_named_in_a_sentence(names: list[str], parts: list[s
         assert part in problem
 
 
+@under_both
 def test_a_server_does_not_start_with_what_is_no_proxy() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None: ...
 
@@ -212,6 +214,7 @@ def test_who_speaks_to_us_directly_is_counted_by_the_connection_alone(tmp_path: 
     asyncio.run(story())
 
 
+@under_both
 def test_behind_a_proxy_nobody_can_choose_his_address_nor_lock_out_another(
     tmp_path: Path,
 ) -> None:

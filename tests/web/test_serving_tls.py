@@ -12,6 +12,8 @@ from pathlib import Path
 import h2.events
 import pytest
 
+from gateway.web.servers import HYPERCORN
+from tests.served_by import under_both
 from tests.web.places import ASK, Slow, answers, at, eventually_a_place
 from tests.web.servers import Http2, Standing, self_signed
 
@@ -33,13 +35,15 @@ def tls_of(certificate: tuple[Path, Path], *alpn: str) -> tuple[dict[str, str], 
     return settings, trusting
 
 
-@pytest.mark.parametrize(
-    ("offered", "chosen"), [([], None), (["http/1.1"], "http/1.1"), (["h2", "http/1.1"], "h2")]
-)
+@pytest.mark.parametrize("offered", [[], ["http/1.1"], ["h2", "http/1.1"]])
+@under_both
 def test_what_is_spoken_under_tls_is_agreed_in_the_handshake(
-    certificate: tuple[Path, Path], offered: list[str], chosen: str | None
+    certificate: tuple[Path, Path], offered: list[str], served_by: str
 ) -> None:
+    """The first of what is offered that the server speaks."""
     settings, trusting = tls_of(certificate, *offered)
+    speaks = ("h2", "http/1.1") if served_by == HYPERCORN else ("http/1.1",)
+    chosen = next((each for each in offered if each in speaks), None)
 
     async def story(server: Standing, app: Slow) -> None:
         reader, writer = await server.connect(trusting)
@@ -84,6 +88,7 @@ def test_handshakes_take_places_and_slow_ones_give_them_back(
     at(given_back, SERVER__HEADER_TIMEOUT_S="0.6", **settings)
 
 
+@under_both
 def test_who_speaks_cleartext_to_tls_is_dropped(certificate: tuple[Path, Path]) -> None:
     settings, trusting = tls_of(certificate)
 

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.service.credentials import Credentials
 from gateway.web import bodies
+from tests.served_by import under_both
 from tests.vectors.served import Served
 from tests.web.doors import GOOD, Door, eventually
 from tests.web.held_apps import Held, story, until
@@ -27,6 +28,7 @@ CROWD = 40
 # Over connections ---------------------------------------------------------------------------------
 
 
+@under_both
 def test_refused_ones_keep_their_connection_and_admitted_ones_are_answered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -75,6 +77,7 @@ def test_refused_and_admitted_ones_share_an_http2_connection() -> None:
     story(told)
 
 
+@under_both
 def test_a_refusal_is_heard_by_who_sends_on_and_the_rest_is_bounded_in_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,6 +102,7 @@ def test_a_refusal_is_heard_by_who_sends_on_and_the_rest_is_bounded_in_time(
 # The whole gateway --------------------------------------------------------------------------------
 
 
+@under_both
 def test_a_crowd_before_a_store_that_stands_still_is_refused_unseen(tmp_path: Path) -> None:
     """No signature of a refused one is verified, and nothing of it is counted."""
     judged = 0

@@ -23,6 +23,7 @@ from gateway.web.endpoints import JSON, Answered, StreamedEndpoint
 from gateway.web.lifecycle import Lifecycle
 from gateway.web.serving import address_of, bind, serve
 from gateway.web.streams import PIECE_BYTES, Pieces
+from tests.served_by import chosen, spoken, under_both
 from tests.web.doors import eventually
 from tests.web.servers import EndlessStop
 
@@ -89,6 +90,7 @@ async def served(directory: Path, site: Site) -> AsyncIterator[str]:
             lifecycle=Lifecycle(),
             stop=stop,
             announce=announced.set,
+            server=chosen(),
         )
     )
     await announced.wait()
@@ -141,6 +143,7 @@ def test_an_answer_that_breaks_off_over_http2_is_reset(tmp_path: Path) -> None:
     at(tmp_path, True, story)
 
 
+@under_both
 def test_an_answer_that_breaks_off_over_http1_closes_its_connection(tmp_path: Path) -> None:
     async def story(site: Site, client: httpx.AsyncClient) -> None:
         with pytest.raises(httpx.RemoteProtocolError):
@@ -152,7 +155,8 @@ def test_an_answer_that_breaks_off_over_http1_closes_its_connection(tmp_path: Pa
 
 
 @pytest.mark.parametrize("path", ["/waiting", "/endless"], ids=["while making", "while sending"])
-@pytest.mark.parametrize("http2", [False, True], ids=["HTTP/1.1", "HTTP/2"])
+@pytest.mark.usefixtures("served_by")
+@spoken
 def test_a_client_that_leaves_leaves_no_work_behind(tmp_path: Path, http2: bool, path: str) -> None:
     async def story(site: Site, client: httpx.AsyncClient) -> None:
         async with client.stream("GET", path) as answer:

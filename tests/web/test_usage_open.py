@@ -12,6 +12,7 @@ import pytest
 from gateway.core.model import Role
 from gateway.service.reports import OPEN_MAX, OPEN_RETRY_S, READING_MAX, Places
 from gateway.store.usage import Month, Record
+from tests.served_by import under_both
 from tests.vectors.served import Served
 from tests.web.desks import Desk, desk_at
 from tests.web.doors import door_serving, eventually
@@ -106,6 +107,7 @@ def test_so_many_reports_are_open_and_fewer_are_read_at_once(
     asking(served, story)
 
 
+@under_both
 @pytest.mark.parametrize("month", [202602, 202604], ids=["at its start", "in its middle"])
 def test_a_client_that_leaves_gives_back_turn_and_place(
     served: Served, monkeypatch: pytest.MonkeyPatch, month: int

@@ -1,159 +1,154 @@
-"""The cases: what is sent, and the lane that is driven without any HTTP.
+"""The cases: what is measured in turn, round by round, and in which place.
 
-Decided here: an instance of two metered lines that never run out, two features per request, an id
-and a body of its own for each signed request. Not decided here: how often and for how long
-(bench.py).
+Decided here: the table of cases. Not decided here: what the loads are (scene.py), where they go
+(plant.py), what the figures are held against (targets.py).
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
+import httpx
 
-from gateway.cli.benchmarks.client import Sample, percentile
-from gateway.cli.benchmarks.load import Load
-from gateway.core.calls import INCREMENTAL, Verdict
-from gateway.core.errors import GatewayError
-from gateway.core.fingerprint import fingerprint
-from gateway.core.keys import PrivateKey, generate, public_der
-from gateway.core.model import (
-    UNITS_MAX,
-    AccessRequest,
-    Attachment,
-    Catalogue,
-    Host,
-    Key,
-    Line,
-    Model,
-    Want,
+from gateway.cli.benchmarks import bare
+from gateway.cli.benchmarks.empty import PATH
+from gateway.cli.benchmarks.generator import Generator
+from gateway.cli.benchmarks.loads import CONNECTIONS, Load, Sample, requests
+from gateway.cli.benchmarks.plant import (
+    EMPTY,
+    FEW_INSTANCES,
+    GATEWAY,
+    LOCAL,
+    MANY,
+    SECOND,
+    Place,
+    Plant,
 )
-from gateway.core.tokens import mint_token, sign_payload
-from gateway.store.calls import Job
-from gateway.store.opening import Store
+from gateway.cli.benchmarks.scene import BATCH_LINES, INSTANCE, CaseFailed, numbered
 
-INSTANCE: Final = "BENCH0000001"
-BATCH: Final = 64
-FEATURES: Final = ("sessions", "users")
-TOKEN_TTL_S: Final = 86_400
-OWN_ID_TTL_MS: Final = 60_000
+WARM_UP_S: Final = 1.0
+MANY_WARM_UP_S: Final = 10.0  # until the catalogues that are asked for most are known
+FEW_CONNECTIONS: Final = 8
+BATCH_CONNECTIONS: Final = 4
+MORE_CONNECTIONS: Final = 64
+SPARE: Final = 2.0  # how many times more signed bodies are made than any round needed
+SIGNED_PER_S_FIRST: Final = 6_000  # before one has shown how many are needed
+
+Loader = Callable[["Bench", str, float], Load]
 
 
-class CaseFailed(GatewayError):
-    """What was measured did not do what it should."""
+@dataclass
+class Bench:
+    """What a round is run with; `signed_per_s` is the most that a round of each case came to."""
+
+    plant: Plant
+    generator: Generator
+    signed_per_s: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Cases:
-    """Keys of one benchmark, and the loads made with them."""
+class Case:
+    """A load on a place; `each` is how many access requests are in an HTTP request of it.
 
-    token_key: PrivateKey
-    signing_key: PrivateKey
-
-    @classmethod
-    def make(cls) -> Cases:
-        return cls(generate("RS256"), generate("ES256"))
-
-    def catalogue(self) -> Catalogue:
-        """Give the instance that is asked. Its usage waits for an upstream, as in earnest."""
-        return Catalogue(
-            id=INSTANCE,
-            lines=tuple(
-                Line(
-                    id=f"L{number}",
-                    feature=name,
-                    version="1.0",
-                    model=Model.METERED,
-                    count=None,
-                    capacity=UNITS_MAX,
-                )
-                for number, name in enumerate(FEATURES, 1)
-            ),
-            keys=(
-                Key("es", "ES256", public_der(self.signing_key.public_key())),
-                Key("rs", "RS256", public_der(self.token_key.public_key())),
-            ),
-            upstreams=(Attachment("nowhere"),),
-        )
-
-    def empty(self, url: str) -> Load:
-        """The same bytes as `token`, to a server that only reads them."""
-        return self._with_token(url)
-
-    def token(self, root: str) -> Load:
-        """A bearer token, one body: as a fleet does it that sends no ids."""
-        return self._with_token(f"{root}/api/1.0/instances/{INSTANCE}/access_request")
-
-    def signed(self, root: str, count: int) -> Load:
-        """`count` signed payloads, each with an id and a body of its own, good for five minutes."""
-        now_s = int(time.time())
-        bodies = [
-            sign_payload(
-                self.signing_key,
-                "es",
-                _body(f"h{number}")
-                | {"iat": now_s, "jti": secrets.token_urlsafe(16), "aud": INSTANCE},
-            )
-            for number in range(count)
-        ]
-        url = f"{root}/api/1.0/instances/{INSTANCE}/access_request"
-        return Load(url, {"Content-Type": "application/jose"}, bodies, once=True)
-
-    def _with_token(self, url: str) -> Load:
-        token = mint_token(
-            self.token_key, sub="bench", now_s=time.time(), ttl_s=TOKEN_TTL_S, kid="rs"
-        )
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-        return Load(url, headers, [msgspec.json.encode(_body("h1"))])
-
-
-async def drive_lane(store: Store, seconds: float) -> Sample:
-    """Send batches of BATCH requests straight into the lane, each when the one before is answered.
-
-    `cpu_us` is this process's processor time per request.
+    Without `load` it is the script alone, called over the place's store.
     """
-    index = await store.catalogues.read(INSTANCE)
-    if index is None:
-        raise CaseFailed(f"The instance {INSTANCE} is gone")
-    wants = tuple(Want(name, "1.0", 1) for name in FEATURES)
-    request = AccessRequest(host=Host("string", "h1"), wants=wants, incremental=True)
-    resolved, meaning = index.resolve(request), fingerprint(request).hex()
 
-    def job() -> Job:
-        name, host = secrets.token_urlsafe(16), request.host.canonical
-        return Job(index, resolved, name, OWN_ID_TTL_MS, meaning, "", host, INCREMENTAL)
+    name: str
+    place: str
+    load: Loader | None
+    each: int = 1
+    warm_up_s: float = WARM_UP_S
 
-    loop = asyncio.get_running_loop()
-    latencies: list[float] = []
-    count = 0
-    began_s, began_cpu_s = loop.time(), time.process_time()
-    while loop.time() < began_s + seconds:
-        sent_s = loop.time()
-        replies = await asyncio.gather(*(store.lane.submit(job()) for _ in range(BATCH)))
-        latencies.append((loop.time() - sent_s) * 1000)
-        if any(reply.verdict is not Verdict.DONE for reply in replies):
-            raise CaseFailed("The lane did not apply what was sent")
-        count += BATCH
-    took_s, took_cpu_s = loop.time() - began_s, time.process_time() - began_cpu_s
-    latencies.sort()
-    return Sample(
-        requests=count,
-        seconds=took_s,
-        errors=0,
-        p50_ms=percentile(latencies, 0.5),
-        p99_ms=percentile(latencies, 0.99),
-        cpu_us=took_cpu_s / count * 1e6,
+    async def run(self, bench: Bench, seconds: float) -> Sample:
+        """Measure one round. Raises Missing, LoadFailed, CaseFailed or what the store raises."""
+        place = await bench.plant.place(self.place)
+        if self.load is None:
+            return await bare.drive(place, seconds)
+        load = self.load(bench, place.url, seconds)
+        sample = await bench.generator.run(load, seconds, place.pid, place.store_pid)
+        # The most that any round needed: one that was disturbed tells nothing of the next.
+        bench.signed_per_s[self.name] = max(sample.rate, bench.signed_per_s.get(self.name, 0.0))
+        return sample
+
+    async def prove(self, bench: Bench) -> None:
+        """See that one request is granted, lest refusals be measured. Raises CaseFailed."""
+        place = await bench.plant.place(self.place)
+        if self.load is not None and self.place != EMPTY:
+            await _prove(self.load(bench, place.url, 0.0), place)
+
+
+def _empty(connections: int) -> Loader:
+    return lambda bench, root, _: bench.plant.scene.empty(root, PATH, connections)
+
+
+def _token(connections: int) -> Loader:
+    return lambda bench, root, _: bench.plant.scene.token(root, connections)
+
+
+def _signed(name: str, alg: str) -> Loader:
+    def load(bench: Bench, root: str, seconds: float) -> Load:
+        # Made before the clock starts; the generator sends no body twice, or the round is void.
+        per_s = bench.signed_per_s.get(name, SIGNED_PER_S_FIRST) if seconds else 0
+        return bench.plant.scene.signed(root, alg, int(per_s * SPARE * (seconds + 1)) or 1)
+
+    return load
+
+
+def _batches(bench: Bench, root: str, _: float) -> Load:
+    return bench.plant.scene.batches(root, [INSTANCE], BATCH_LINES, BATCH_CONNECTIONS, zipf=False)
+
+
+def _spread(many: bool) -> Loader:
+    def load(bench: Bench, root: str, _: float) -> Load:
+        instances = numbered(bench.plant.instances if many else FEW_INSTANCES)
+        return bench.plant.scene.spread(root, instances)
+
+    return load
+
+
+EMPTY_POST: Final = "empty POST"
+TOKEN: Final = "token"  # noqa: S105 - a name
+ES256: Final = "signed ES256"
+EDDSA: Final = "signed EdDSA"
+BATCH: Final = f"batch of {BATCH_LINES:,}"
+SCRIPT: Final = "script alone"
+ON_GRANIAN: Final = "token, granian"
+FEW: Final = f"token, {FEW_INSTANCES} instances"
+THOUSANDS: Final = "token, 100,000 instances"
+EMPTY_FEW: Final = f"empty POST, {FEW_CONNECTIONS} connections"
+TOKEN_FEW: Final = f"token, {FEW_CONNECTIONS} connections"
+WRITTEN: Final = f"token, {MORE_CONNECTIONS} connections"
+ON_DISK: Final = f"token, {MORE_CONNECTIONS} connections, ack local"
+
+CASES: Final[dict[str, Case]] = {
+    case.name: case
+    for case in (
+        Case(EMPTY_POST, EMPTY, _empty(CONNECTIONS)),
+        Case(TOKEN, GATEWAY, _token(CONNECTIONS)),
+        Case(ES256, GATEWAY, _signed(ES256, "ES256")),
+        Case(EDDSA, GATEWAY, _signed(EDDSA, "EdDSA")),
+        Case(BATCH, GATEWAY, _batches, each=BATCH_LINES),
+        Case(SCRIPT, GATEWAY, None),
+        Case(ON_GRANIAN, SECOND, _token(CONNECTIONS)),
+        Case(FEW, GATEWAY, _spread(many=False)),
+        Case(THOUSANDS, MANY, _spread(many=True), warm_up_s=MANY_WARM_UP_S),
+        Case(EMPTY_FEW, EMPTY, _empty(FEW_CONNECTIONS)),
+        Case(TOKEN_FEW, GATEWAY, _token(FEW_CONNECTIONS)),
+        Case(WRITTEN, GATEWAY, _token(MORE_CONNECTIONS)),
+        Case(ON_DISK, LOCAL, _token(MORE_CONNECTIONS)),
     )
+}
 
 
-def _body(host: str) -> dict[str, object]:
-    return {
-        "hostId": {"type": "string", "value": host},
-        "features": [{"name": name, "version": "1.0", "count": 1} for name in FEATURES],
-        "incremental": True,
-        "partial": False,
-    }
+async def _prove(load: Load, place: Place) -> None:
+    request = next(requests(load))
+    head, _, body = request.partition(b"\r\n\r\n")
+    path = head.split()[1].decode()
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as client:
+        answer = await client.post(place.url + path, headers=load.headers, content=body)
+    told = answer.text
+    granted = told.count('"statusList":[]') == max(1, load.lines)
+    if answer.status_code != 200 or not granted:
+        raise CaseFailed(f"A request of the benchmark was not granted: {told[:300]}")

@@ -10,45 +10,21 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator
-from itertools import cycle
 from typing import Final, cast
 
 import msgspec
 import uvloop
 
-GRACE_S: Final = 5.0  # for the answers that are under way when the time is over
+from gateway.cli.benchmarks.loads import Load, Sample, percentile, requests
+
+GRACE_S: Final = 10.0  # for the answers that are under way when the time is over
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """What to send: whole requests in order, each once or round and round."""
+    """What to send, and for how long."""
 
-    host: str
-    port: int
-    connections: int
+    load: Load
     seconds: float
-    requests: list[bytes]
-    once: bool
-
-
-class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """What one round came to. Latencies in ms; `errors` counts answers that are not 200."""
-
-    requests: int
-    seconds: float
-    errors: int
-    p50_ms: float
-    p99_ms: float
-    cpu_us: float = 0.0  # of the server, per request
-
-    @property
-    def rate(self) -> float:
-        """Requests per second."""
-        return self.requests / self.seconds
-
-
-def percentile(sorted_ms: list[float], share: float) -> float:
-    """Give the value that `share` of a sorted list does not exceed; 0 for an empty list."""
-    return sorted_ms[min(len(sorted_ms) - 1, int(len(sorted_ms) * share))] if sorted_ms else 0.0
 
 
 class _Connection(asyncio.Protocol):
@@ -66,7 +42,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # It is TCP, so it can write; uvloop's transports are of no class that could be asked.
         self.transport = cast(asyncio.WriteTransport, transport)
-        self._send()
+        self._send(first=True)
 
     def data_received(self, data: bytes) -> None:
         if self.missing < 0:
@@ -88,8 +64,9 @@ class _Connection(asyncio.Protocol):
         if not self.done.done():
             self.done.set_result(None)
 
-    def _send(self) -> None:
-        request = next(self.source, None) if self.loop.time() < self.until_s else None
+    def _send(self, *, first: bool = False) -> None:
+        in_time = first or self.loop.time() < self.until_s
+        request = next(self.source, None) if in_time else None
         if request is None:
             self.over = True
             self.transport.close()
@@ -102,15 +79,13 @@ class _Connection(asyncio.Protocol):
 async def drive(orders: Orders) -> Sample:
     """Carry out orders and say what came of them."""
     loop = asyncio.get_running_loop()
-    source = iter(orders.requests) if orders.once else cycle(orders.requests)
+    load, source = orders.load, requests(orders.load)
     latencies: list[float] = []
     began_s = loop.time()
     connections: list[_Connection] = []
-    for _ in range(orders.connections):
+    for _ in range(load.connections):
         _, connection = await loop.create_connection(
-            lambda: _Connection(source, began_s + orders.seconds, latencies),
-            orders.host,
-            orders.port,
+            lambda: _Connection(source, began_s + orders.seconds, latencies), *load.address
         )
         connections.append(connection)
     await asyncio.wait([each.done for each in connections], timeout=orders.seconds + GRACE_S)

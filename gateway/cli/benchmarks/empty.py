@@ -7,6 +7,7 @@ and server, is the gateway's own, so that the difference is what the gateway doe
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import uvloop
 from starlette.applications import Starlette
@@ -28,21 +29,23 @@ async def _empty(request: Request) -> Response:
     return Response()
 
 
-async def _main() -> None:
+async def _main(server: str) -> None:
     host = "127.0.0.1"
     with bind(host, 0) as listener:
         url = address_of(listener, host, tls=False)
         await serve(
             Starlette(routes=[Route(PATH, _empty, methods=["POST"])]),
             listener,
-            Config(server=Server(drain_s=0.1)),
+            Config(server=Server(drain_s=0)),
             tls=None,
             lifecycle=Lifecycle(),
             stop=Stop(),
             announce=lambda: print(f"ready {url}", flush=True),
+            server=server,
         )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Serve until told to stop, on the server that the first argument names."""
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_main())
+        runner.run(_main(sys.argv[1]))
