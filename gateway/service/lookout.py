@@ -11,11 +11,14 @@ Source: INTERFACE 5, RELIABILITY 1 (I3).
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from heapq import nsmallest
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -36,6 +39,7 @@ LOOK_S: Final = 5.0
 LOOK_S_MAX: Final = 4.0  # for one look; what it did not get to is the next one's
 CLOCKS_S_MAX: Final = 1.5
 INSTANCES_MAX: Final = 100  # looked at in one look
+LIST_SHARE_MAX: Final = 0.01  # of all time that may go into listing them
 LINES_MAX: Final = 1_000  # of them together in one look, on average
 TELL_AGAIN_S: Final = 3_600.0  # that an instance is still out of balance
 
@@ -59,8 +63,11 @@ class Lookout:
     meters: Meters
     reasons: Callable[[], Awaitable[list[str]]]
     now_s: Callable[[], float] = time.time
+    clock_s: Callable[[], float] = time.monotonic
     _found: dict[str, Found] = field(default_factory=dict)  # the longest ago looked at comes first
     _imbalanced: dict[str, float] = field(default_factory=dict)  # and when that was last logged
+    _names: set[str] = field(default_factory=set)  # of all instances, as last listed
+    _list_again_at_s: float = -math.inf
     _lines_ahead: int = 0
     _been_through: bool = False
 
@@ -103,18 +110,13 @@ class Lookout:
 
     async def _go_round(self) -> None:
         """Look at those instances that were looked at longest ago, or never."""
-        try:
-            places, whole = await self.outbox.instances(), True
-        except PartlyUnavailable as error:
-            places, whole = error.found, False
-        names = {name for some in places.values() for name in some}
-        if whole:
-            self._found = {name: each for name, each in self._found.items() if name in names}
-        never = sorted(names - self._found.keys())
-        longest_ago = [name for name in self._found if name in names]
+        whole = await self._list()
+        names = self._names
+        never = nsmallest(INSTANCES_MAX, names - self._found.keys())
+        longest_ago = islice((name for name in self._found if name in names), INSTANCES_MAX)
         # Who has looked at a large one rests until that is paid off, in later looks.
         self._lines_ahead = max(0, self._lines_ahead - LINES_MAX)
-        for name in (never + longest_ago)[:INSTANCES_MAX]:
+        for name in [*never, *longest_ago][:INSTANCES_MAX]:
             if self._lines_ahead >= LINES_MAX:
                 break
             await self._try_to_look_at(name)
@@ -123,6 +125,24 @@ class Lookout:
             # Of nodes that are away as well: what was last found there is getting old.
             at_s = min((each.at_s for each in self._found.values()), default=self.now_s())
             self.meters.set(_LOOKED, at_s)
+
+    async def _list(self) -> bool:
+        """List the instances; say whether all were told last time. Where that takes long it is done
+        in every so many looks.
+        """
+        began_s = self.clock_s()
+        if began_s < self._list_again_at_s:
+            return True
+        try:
+            places, whole = await self.outbox.instances(), True
+        except PartlyUnavailable as error:
+            places, whole = error.found, False
+        self._names = {name for some in places.values() for name in some}
+        if whole:
+            self._found = {name: each for name, each in self._found.items() if name in self._names}
+            pause_s = (self.clock_s() - began_s) / LIST_SHARE_MAX
+            self._list_again_at_s = began_s + (pause_s if pause_s > LOOK_S else 0.0)
+        return whole
 
     async def _try_to_look_at(self, name: str) -> None:
         """Look at one instance. Raises what the store being away would, nothing of its books."""

@@ -74,6 +74,9 @@ class Pipe:
                 raise
         now_s = asyncio.get_running_loop().time()
         self.clock.hear(int(seconds) * 1000 + int(micros) // 1000, now_s)
+        # Each pipeline has a deadline. A time-out of the connection's own would be a task for what
+        # is sent and a timer for each reply.
+        connection.socket_timeout = None
         self._connection, self._writer = connection, connection._writer
         self._load = True  # to whatever server it led this time
 

@@ -1,11 +1,9 @@
-"""Hypercorn's codecs of HTTP/1 and HTTP/2, with less patience.
+"""Which protocol a connection speaks, and HTTP/2 as Hypercorn does with less patience.
 
-Decided here: that a request with two lengths is refused, since who stands before us may have read
-the other one; that nobody changes to HTTP/2 within HTTP/1 (`Upgrade: h2c`), since a proxy that lets
-it pass would pass on what follows unread, `X-Forwarded-For` included; that a body which goes on
-after its answer ends one stream and not those beside it; that who sends many frames and asks for
-little is sent away. HTTP/2 is agreed under TLS or begun in the clear. Not decided here: how long
-one may be silent (connections.py). Source: RFC 9112 6.1, RFC 9113 3.1, 8.1 and 10.5.
+Decided here: that HTTP/2 is agreed under TLS or begun in the clear; that a body which goes on after
+its answer ends one stream and not those beside it; that who sends many frames and asks for little
+is sent away. Not decided here: HTTP/1 (http1.py), how long one may be silent (connection.py).
+Source: RFC 9113 3.1, 8.1 and 10.5.
 """
 
 from __future__ import annotations
@@ -14,7 +12,6 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import h2.events
-import h11
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
 from hypercorn.events import Event, RawData
@@ -22,13 +19,14 @@ from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
+from hypercorn.protocol.h11 import H2ProtocolAssumedError
+
+from gateway.web.http1 import Http1
 
 NOISE_MAX: Final = 1_000  # frames that ask for nothing, more than were made good
 CALM: Final = 8  # of them are made good by a request that was answered
 UPDATE_BYTES_MIN: Final = 1_024  # by which who takes an answer lets us send more, or it is noise
 
-_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\n"
 _UNHEARD: Final = (
     h2.events.PingReceived,  # answered by h2 itself
     h2.events.PriorityUpdated,
@@ -36,7 +34,7 @@ _UNHEARD: Final = (
 )
 _NOISE: Final = (*_UNHEARD, h2.events.RemoteSettingsChanged, h2.events.StreamReset)
 
-_Codec = TypeVar("_Codec", H11Protocol, H2Protocol)
+_Codec = TypeVar("_Codec", Http1, H2Protocol)
 
 
 class TooNoisy(Exception):
@@ -72,39 +70,6 @@ class Codecs(ProtocolWrapper):
             self.server,
             self.send,
         )
-
-
-class Http1(H11Protocol):
-    """HTTP/1 in which one length is said, or none."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.connection = _OneLength(
-            h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size
-        )
-
-    async def _send_error_response(self, status_code: int) -> None:
-        # h11 would say 501 to a transfer coding that it does not know: it is the client's all the
-        # same, and a 5xx is what balancers count against us.
-        await super()._send_error_response(status_code if status_code < 500 else 400)
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        if (event.method, event.target, event.http_version) == (b"PRI", b"*", b"2.0"):
-            raise H2ProtocolAssumedError(_PREFACE + self.connection.trailing_data[0])
-
-
-class _OneLength(h11.Connection):
-    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        try:
-            event = super().next_event()
-        except h11.RemoteProtocolError as error:
-            error.__traceback__ = None  # h11's frames hold it, and it holds them, and us
-            raise
-        if isinstance(event, h11.Request):
-            names = {name for name, _ in event.headers}
-            if b"content-length" in names and b"transfer-encoding" in names:
-                raise h11.RemoteProtocolError("Two lengths", error_status_hint=400)
-        return event
 
 
 class Http2(H2Protocol):

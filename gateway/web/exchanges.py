@@ -64,5 +64,5 @@ class Exchange:
             swallowing.cancel()
 
     async def _swallow(self) -> None:
-        while True:
-            await self._receive()
+        while (await self._receive())["type"] == "http.request":
+            pass

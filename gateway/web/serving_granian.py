@@ -23,7 +23,8 @@ from granian.http import HTTP1Settings
 from starlette.types import ASGIApp
 
 from gateway.config import Config
-from gateway.web.connections import CUT_S_MAX, HEAD_BYTES_MAX, REQUEST_S_MAX
+from gateway.web.connection import REQUEST_S_MAX
+from gateway.web.connections import CUT_S_MAX, HEAD_BYTES_MAX
 from gateway.web.granian_requests import GranianRequest
 from gateway.web.peers import Cutter, cut_peers
 from gateway.web.stopping import FINISH_S_MAX

@@ -25,6 +25,8 @@ from tests.faults.nemesis_stores import OneServer, SentinelStore, Store
 from tests.system.processes import COMMAND
 
 SECONDS = 120  # at most: it ends with what is found
+FAILING_S = 25  # what a failover lost is found at the end only
+TRIES = 5
 FOUND = {
     "forgets-ids": ("I2: ",),
     "grants-one-too-many": ("I4: ", " in use of "),  # by the books, or by what a client is told
@@ -56,12 +58,20 @@ def test_a_gateway_is_caught_that(defect: str, tmp_path: Path) -> None:
 @pytest.mark.faults
 def test_a_store_is_caught_that_is_asked_for_less_than_it_is_judged_by(tmp_path: Path) -> None:
     """What only the primary has is lost in a failover: at `replica` nothing of it is allowed."""
-    at = SentinelStore(tmp_path / "store")
-    at.ack = "written"
-    deeds = at.deeds((), ())
-    fails = [each for each in deeds if each.name in ("failover told", "pause primary")]
-    found = found_over(at, tmp_path, lambda _: fails)
-    assert any("only" in each and each.startswith("I1: ") for each in found), found
+
+    def deeds(at: SentinelStore) -> list[Deed]:
+        named = ("failover told", "pause primary")
+        return [each for each in at.deeds((), ()) if each.name in named]
+
+    for number in range(TRIES):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        at = SentinelStore(directory / "store")
+        at.ack = "written"
+        found = found_over(at, directory, lambda _, at=at: deeds(at), seconds=FAILING_S)
+        if any("only" in each and each.startswith("I1: ") for each in found):
+            return
+    raise AssertionError(found)
 
 
 def found_over(
@@ -69,6 +79,7 @@ def found_over(
     directory: Path,
     deeds: Callable[[House], Sequence[Deed]],
     program: Sequence[str] = COMMAND,
+    seconds: float = SECONDS,
 ) -> list[str]:
     """Run a nemesis for a while over a store, and give what it finds."""
     seed = drawn_seed()
@@ -76,7 +87,7 @@ def found_over(
     async def run(at: Store) -> list[str]:
         async with open_house(directory, at, seed, program) as house:
             nemesis = Nemesis(deeds(house), seed)
-            await safety(house, nemesis, Looks(house, nemesis), SECONDS)
+            await safety(house, nemesis, Looks(house, nemesis), seconds)
             found = [*house.found, *house.oddities]
             if not found:
                 await settle(house)

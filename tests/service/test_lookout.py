@@ -266,3 +266,29 @@ def _clock(at_s: float) -> Callable[[object], Awaitable[dict[str, float]]]:
         return {"near": at_s, "nearer": at_s}
 
     return tell
+
+
+def test_what_takes_long_to_list_is_not_listed_in_every_look(tmp_path: Path) -> None:
+    """Of very many instances the names alone would take a share of all time."""
+
+    async def story(works: Works) -> None:
+        await works.provision()
+        lookout, listed = look_at(works), 0
+        now = 0.0
+        lookout.clock_s = lambda: now
+        instances = type(works.outbox()).instances
+
+        async def slowly(outbox: object) -> Places:
+            nonlocal listed, now
+            listed += 1
+            now += 0.1
+            return await instances(outbox)  # type: ignore[arg-type]
+
+        with patch.object(type(works.outbox()), "instances", slowly):
+            for _ in range(40):
+                await lookout.look()
+                now += lookout_module.LOOK_S
+        assert listed == 20  # a hundredth of the time: every ten seconds
+        assert lookout.meters.value(LOOKED) != UNSET
+
+    at_works(tmp_path, story)

@@ -12,7 +12,7 @@ import h2.events
 import pytest
 from h2.errors import ErrorCodes
 
-from gateway.web import bodies, codecs, connections
+from gateway.web import bodies, codecs, connection, connections
 from tests.served_by import under_both
 from tests.web.places import LAST, Slow, answers, at, eventually_a_place, eventually_begun
 from tests.web.servers import Http2, Standing
@@ -139,7 +139,7 @@ def test_an_answer_that_nobody_takes_is_not_kept_by_requests_beside_it(
         await client.begin()
         left = await client.ask("GET", "/x")
         assert (await client.heard(h2.events.DataReceived)).stream_id == left
-        monkeypatch.setattr(connections, "REQUEST_S_MAX", 0.3)
+        monkeypatch.setattr(connection, "REQUEST_S_MAX", 0.3)
 
         async def ask_on() -> None:
             while True:

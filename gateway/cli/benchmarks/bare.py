@@ -15,7 +15,7 @@ from typing import Any, Final
 import redis
 
 from gateway.cli.benchmarks.loads import Sample, percentile
-from gateway.cli.benchmarks.plant import Place, attached
+from gateway.cli.benchmarks.plant import Place, attached, reached
 from gateway.cli.benchmarks.processes import cpu_s
 from gateway.cli.benchmarks.scene import FEATURES, INSTANCE, CaseFailed
 from gateway.core.calls import INCREMENTAL, Verdict
@@ -23,7 +23,6 @@ from gateway.core.catalogue import CatalogueIndex
 from gateway.core.fingerprint import dedupe_id, fingerprint
 from gateway.core.model import AccessRequest, Host, Want
 from gateway.protocols.cmapi_answer import write_echo
-from gateway.store.bundled import SOCKET_FILE
 from gateway.store.calls import Frame, Job, decode_reply, encode_call
 from gateway.store.frames import Frames, StoreClock
 from gateway.store.lanes import CONTEXT_WORK, WORK_MAX
@@ -77,8 +76,8 @@ async def drive(place: Place, seconds: float) -> Sample:
             raise CaseFailed(f"The instance {INSTANCE} is gone")
         partitions, script = store.partitions, store.scripts.apply
     calls = _calls(index, partitions, max(1, int(CALLS_PER_S_MAX * seconds)))
-    path = str(place.data_dir / SOCKET_FILE)
-    return await asyncio.to_thread(_drive, script, calls, path, seconds, place.store_pid)
+    with reached(place.data_dir) as path:
+        return await asyncio.to_thread(_drive, script, calls, path, seconds, place.store_pid)
 
 
 def _calls(index: CatalogueIndex, partitions: int, count: int) -> list[Framed]:

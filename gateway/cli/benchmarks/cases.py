@@ -22,6 +22,7 @@ from gateway.cli.benchmarks.plant import (
     GATEWAY,
     LOCAL,
     MANY,
+    PLAIN,
     SECOND,
     Place,
     Plant,
@@ -75,7 +76,7 @@ class Case:
     async def prove(self, bench: Bench) -> None:
         """See that one request is granted, lest refusals be measured. Raises CaseFailed."""
         place = await bench.plant.place(self.place)
-        if self.load is not None and self.place != EMPTY:
+        if self.load is not None and self.place not in (EMPTY, PLAIN):
             await _prove(self.load(bench, place.url, 0.0), place)
 
 
@@ -109,6 +110,7 @@ def _spread(many: bool) -> Loader:
 
 
 EMPTY_POST: Final = "empty POST"
+EMPTY_OURS: Final = "empty POST, our connections"
 TOKEN: Final = "token"  # noqa: S105 - a name
 ES256: Final = "signed ES256"
 EDDSA: Final = "signed EdDSA"
@@ -125,7 +127,8 @@ ON_DISK: Final = f"token, {MORE_CONNECTIONS} connections, ack local"
 CASES: Final[dict[str, Case]] = {
     case.name: case
     for case in (
-        Case(EMPTY_POST, EMPTY, _empty(CONNECTIONS)),
+        Case(EMPTY_POST, PLAIN, _empty(CONNECTIONS)),
+        Case(EMPTY_OURS, EMPTY, _empty(CONNECTIONS)),
         Case(TOKEN, GATEWAY, _token(CONNECTIONS)),
         Case(ES256, GATEWAY, _signed(ES256, "ES256")),
         Case(EDDSA, GATEWAY, _signed(EDDSA, "EdDSA")),
@@ -134,7 +137,7 @@ CASES: Final[dict[str, Case]] = {
         Case(ON_GRANIAN, SECOND, _token(CONNECTIONS)),
         Case(FEW, GATEWAY, _spread(many=False)),
         Case(THOUSANDS, MANY, _spread(many=True), warm_up_s=MANY_WARM_UP_S),
-        Case(EMPTY_FEW, EMPTY, _empty(FEW_CONNECTIONS)),
+        Case(EMPTY_FEW, PLAIN, _empty(FEW_CONNECTIONS)),
         Case(TOKEN_FEW, GATEWAY, _token(FEW_CONNECTIONS)),
         Case(WRITTEN, GATEWAY, _token(MORE_CONNECTIONS)),
         Case(ON_DISK, LOCAL, _token(MORE_CONNECTIONS)),

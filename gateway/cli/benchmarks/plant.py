@@ -7,25 +7,27 @@ earnest, with its file brought to the disk every second (`written`) but for the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from gateway.cli.benchmarks.empty import PLAIN as AS_IT_COMES
 from gateway.cli.benchmarks.processes import Server, ServerFailed, empty, serving, started
 from gateway.cli.benchmarks.scene import Scene, copy_to, numbered
 from gateway.config import Config
 from gateway.core.errors import GatewayError, InvalidInput
 from gateway.settings import Redis as StoreSettings
-from gateway.store.bundled import SOCKET_FILE
+from gateway.store.embedded import Embedded
 from gateway.store.opening import Store
 from gateway.web.servers import GRANIAN, HYPERCORN, check_server
 from gateway.wiring import open_store
 
-EMPTY: Final = "empty"
+PLAIN: Final = "plain"  # the empty POST, on the server as it comes
+EMPTY: Final = "empty"  # the empty POST, behind the gateway's connections
 GATEWAY: Final = "gateway"
 SECOND: Final = "second"  # a gateway on the other server, over the store of the first
 LOCAL: Final = "local"  # each write is on the disk before its answer
@@ -82,6 +84,9 @@ class Plant:
             raise Missing(error.problems[0]) from None
         if name == EMPTY:
             return await self._start(name, empty(self.server))
+        if name == PLAIN:
+            plain = self.server == HYPERCORN  # any other runs under the gateway only
+            return await self._start(name, empty(AS_IT_COMES if plain else self.server))
         data_dir = self.scratch / name
         ack = "written"
         if name == SECOND:
@@ -126,6 +131,17 @@ async def attached(data_dir: Path, **settings: Any) -> AsyncIterator[Store]:
 
 async def store_pid(data_dir: Path) -> int:
     """Give the process of the store that answers in a directory."""
-    async with Redis(unix_socket_path=str(data_dir / SOCKET_FILE)) as client:
-        info: Any = await client.info("server")
+    with reached(data_dir) as path:
+        async with Redis(unix_socket_path=path) as client:
+            info: Any = await client.info("server")
     return int(info["process_id"])
+
+
+@contextmanager
+def reached(data_dir: Path) -> Iterator[str]:
+    """Give the path of the socket of the embedded store that runs in a directory."""
+    embedded = Embedded(data_dir)
+    try:
+        yield embedded.ensure()
+    finally:
+        embedded.close()

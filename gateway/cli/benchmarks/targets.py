@@ -72,7 +72,9 @@ def _probed(number: str, what: str, figure: str, bound: float, unit: str = "") -
 
 TARGETS: Final = (
     _rates("R1", "token ÷ empty POST", cases.TOKEN, cases.EMPTY_POST, 0.80),
+    _rates("R1", "token ÷ empty POST, our connections", cases.TOKEN, cases.EMPTY_OURS, 0.80),
     _rates("R2", "signed ES256 ÷ empty POST", cases.ES256, cases.EMPTY_POST, 0.66),
+    _rates("R2", "ES256 ÷ empty POST, our connections", cases.ES256, cases.EMPTY_OURS, 0.66),
     _rates("R3", "batch of 1,000 ÷ token, in access requests", cases.BATCH, cases.TOKEN, 10),
     _rates("R4", "batch of 1,000 ÷ script alone", cases.BATCH, cases.SCRIPT, 0.70),
     _rates(GRANIAN_TARGET, "token on granian ÷ on Hypercorn", cases.ON_GRANIAN, cases.TOKEN, 2.5),
