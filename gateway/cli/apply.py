@@ -29,6 +29,7 @@ from gateway.core.keys import KEY_BYTES_MAX
 from gateway.core.model import Catalogue
 from gateway.core.provisioning import Declared, difference, next_catalogue, read_provisioning
 from gateway.core.provisioning_change import not_in_force
+from gateway.core.provisioning_text import with_license_keys
 from gateway.service.decisions import Action
 from gateway.store.asides import Waiting
 from gateway.store.catalogues import Catalogues
@@ -116,7 +117,8 @@ async def _edits(catalogues: Catalogues, declared: list[Declared]) -> Edits:
 
 def _merged(declared: Declared, current: Catalogue) -> Catalogue:
     # A key that has run out only takes the place of another.
-    return next_catalogue(without_lapsed(current, int(time.time() * 1000)), declared)
+    lasting = without_lapsed(current, int(time.time() * 1000))
+    return next_catalogue(lasting, with_license_keys(declared, current))
 
 
 async def _judged(store: Store, edits: Edits, discarded: Collection[str]) -> list[str]:
@@ -158,7 +160,8 @@ async def _judged(store: Store, edits: Edits, discarded: Collection[str]) -> lis
 
 async def _kept(store: Store, declared: Declared) -> list[str]:
     """Put in words which limits of the file are not in force, because a cloud decides them."""
-    return not_in_force(await current_catalogue(store.catalogues, declared.id), declared)
+    current = await current_catalogue(store.catalogues, declared.id)
+    return not_in_force(current, with_license_keys(declared, current))
 
 
 def _given_up(waiting: Waiting) -> str:

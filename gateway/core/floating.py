@@ -26,6 +26,7 @@ FEATURES_MAX: Final = 64  # of one licence
 NOBODY: Final = Host(USER_TYPE, "")
 CONSUMPTION: Final = "consumption"
 
+NO_LICENCE: Final[tuple[int | None, str]] = (None, "")  # of lines that say nothing of one
 _UNLIMITED: Final = "unlimited"
 _KEPT: Final = "floating"
 
@@ -152,7 +153,7 @@ def product_of(line: Line) -> str:
 
 
 def group_of(line: Line) -> tuple[int | None, str]:
-    """Say which lines are one licence with this one: those of the same group."""
+    """Say which lines are one licence with this one: those of the same group, NO_LICENCE aside."""
     floating = line.licensespring
     if floating is None or floating.license_id is None:
         return None, product_of(line)
@@ -294,7 +295,7 @@ def _grouped(lines: Iterable[Line]) -> dict[tuple[int | None, str], list[Line]]:
     grouped: dict[tuple[int | None, str], list[Line]] = {}
     for line in lines:
         group = group_of(line)
-        if group != (None, ""):
+        if group != NO_LICENCE:
             grouped.setdefault(group, []).append(line)
     return grouped
 

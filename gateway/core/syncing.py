@@ -1,4 +1,4 @@
-"""When an instance is synced with a cloud: by a schedule that is kept, or because it was asked.
+"""When an instance is synced with an upstream: a cloud by a schedule that is kept, any when asked.
 
 Decided here: what a schedule is and when it is due. Not decided here: where it is kept
 (store/syncs.py), what a sync does (upstream/). Pure. Source: protocols/licensespring.md 2 and 5.

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgspec
 
@@ -28,8 +29,9 @@ from gateway.store.syncs import Syncs
 class Consumed(msgspec.Struct, frozen=True):
     """A metered line on its way to one upstream, "" where none is attached.
 
-    `used` and `elsewhere` are of the present reset period, here and by other servers. `cloud`: the
-    upstream tells what it has; `known` is what it last said, None: nothing yet.
+    `used` and `elsewhere` are of the present reset period, here and by other servers. `synced_ms`
+    is when the last sync began, 0: there was none. `cloud`: the upstream tells what it has; `known`
+    is what it last said, None: nothing yet.
     """
 
     line: Line
@@ -38,6 +40,7 @@ class Consumed(msgspec.Struct, frozen=True):
     elsewhere: int
     sums: UpstreamSums
     carried: int
+    synced_ms: int
     cloud: bool
     known: Known | None
 
@@ -49,8 +52,16 @@ class Consumed(msgspec.Struct, frozen=True):
         return self.sums.open - self.carried + self.sums.sealed + self.sums.parked
 
 
+class _Heard(NamedTuple):
+    """What is known of an upstream: when it was last synced and, of a cloud, what it said."""
+
+    begun_ms: int = 0
+    cloud: bool = False
+    known: Mapping[str, Known] = {}
+
+
 class Listed(msgspec.Struct, frozen=True):
-    """The entries of an instance at a moment. `unheard` says why clouds' words are missing."""
+    """The entries of an instance at a moment. `unheard` says why upstreams' words are missing."""
 
     entries: list[Consumed]
     now_ms: int
@@ -71,25 +82,27 @@ class Consumption:
         Raises Unavailable; InvalidInput for an instance that is not there.
         """
         index, ledger = await read_books(self.catalogues, instance)
-        heard: dict[str, Mapping[str, Known]] = {}
+        heard: dict[str, _Heard] = {}
         unheard: list[str] = []
         for each in index.catalogue.upstreams:
-            if each.name not in self.clouds:
-                continue
             try:
-                heard[each.name] = await self.syncs.known(instance, each.name)
+                heard[each.name] = await self._heard(instance, each.name)
             except Exception as error:
                 if not is_damage(error):
                     raise
-                heard[each.name] = {}
+                heard[each.name] = _Heard(cloud=each.name in self.clouds)
                 unheard.append(f"{each.name}: {describe(error)}")
         entries = await asyncio.to_thread(_entries, index, ledger, heard)
         return Listed(entries, ledger.now_ms, tuple(unheard))
 
+    async def _heard(self, instance: str, upstream: str) -> _Heard:
+        begun_ms = (await self.syncs.schedule(instance, upstream)).begun_ms
+        if upstream not in self.clouds:
+            return _Heard(begun_ms)
+        return _Heard(begun_ms, True, await self.syncs.known(instance, upstream))
 
-def _entries(
-    index: CatalogueIndex, ledger: Ledger, heard: Mapping[str, Mapping[str, Known]]
-) -> list[Consumed]:
+
+def _entries(index: CatalogueIndex, ledger: Ledger, heard: Mapping[str, _Heard]) -> list[Consumed]:
     periods = current_periods(index, ledger.now_ms)
     names = [each.name for each in index.catalogue.upstreams] or [""]
     entries = []
@@ -105,10 +118,12 @@ def _entries(
                 elsewhere=ledger.used.get(f"elsewhere|{place}", 0),
                 sums=ledger.upstream(line.id, name),
                 carried=ledger.carried.get((line.id, name), 0),
-                cloud=name in heard,
-                known=heard.get(name, {}).get(line.id),
+                synced_ms=told.begun_ms,
+                cloud=told.cloud,
+                known=told.known.get(line.id),
             )
             for name in names
+            for told in (heard.get(name, _Heard()),)
         ]
     return sorted(entries, key=_most_unsynced)
 

@@ -32,7 +32,7 @@ from gateway.protocols.cmapi_features import (
 )
 from gateway.service.balance import current_periods
 from gateway.service.clients import as_client
-from gateway.service.line_standings import LineStanding, standings_of
+from gateway.service.line_standings import LineStanding, akin, standings_of
 from gateway.store import reads
 from gateway.store.calls import Job
 from gateway.store.catalogues import Catalogues
@@ -87,13 +87,19 @@ class Features:
         view = await self._view(index)
         return view.at_ms, await asyncio.to_thread(view.standings, view.index.catalogue.lines)
 
-    async def standing(self, index: CatalogueIndex, line: str) -> tuple[int, LineStanding]:
-        """Tell how the line of an id stands, a retired one too, and when. Raises NotFound."""
+    async def standing(
+        self, index: CatalogueIndex, line: str
+    ) -> tuple[int, LineStanding, list[LineStanding]]:
+        """Tell how the line of an id stands, a retired one too, and when; and the others of its
+        feature or of its licence, which are not retired. Raises NotFound.
+        """
         view = await self._view(index)
         found = view.index.line.get(line)
         if found is None:
             raise NotFound("This instance has no line of this id", line[:64])
-        return view.at_ms, view.standings([found])[0]
+        others = [each for each in view.lines() if each is not found and akin(each, found)]
+        one, *rest = view.standings([found, *others])
+        return view.at_ms, one, rest
 
     async def summaries(self, index: CatalogueIndex) -> Summaries:
         """Add up the lines that have started and not expired."""

@@ -88,8 +88,13 @@ class LineDetails:
     catalogues: Catalogues
     features: Features
 
-    async def standing(self, index: CatalogueIndex, line: str) -> tuple[int, LineStanding]:
-        """Tell how the line of an id stands, and when. Raises NotFound."""
+    async def standing(
+        self, index: CatalogueIndex, line: str
+    ) -> tuple[int, LineStanding, list[LineStanding]]:
+        """Tell how the line of an id stands, when, and the others of its feature or licence.
+
+        Raises NotFound.
+        """
         return await self.features.standing(index, line)
 
     async def days(self, index: CatalogueIndex, line: Line) -> LineDays:

@@ -1,8 +1,8 @@
 """How the lines of an instance stand at one moment, told to people: used, left, in force or not.
 
 Decided here: what is left of a line and how full it is (what other servers consumed is taken too),
-in which orders lines are shown, and what a search finds. Not decided here: at which moment that was
-true (features.py). Pure. Source: SEMANTICS 1, 3 and 7.
+in which orders lines are shown, which belong together, and what a search finds. Not decided here:
+at which moment that was true (features.py). Pure. Source: SEMANTICS 1, 3 and 7.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.core.catalogue import CatalogueIndex, PeriodRule, period_of, period_rule
+from gateway.core.floating import NO_LICENCE, group_of
 from gateway.core.model import Line
 
 NEAR_PERCENT: Final = 80
@@ -114,6 +115,33 @@ def _state(line: Line, at_ms: int) -> State:
     if line.expires_ms is not None and line.expires_ms <= at_ms:
         return State.EXPIRED
     return State.IN_FORCE
+
+
+class Together(msgspec.Struct, frozen=True):
+    """What lines come to together; `capacity` None: without limit."""
+
+    lines: int
+    taken: int
+    capacity: int | None
+    overage: int
+
+
+def together(standings: Iterable[LineStanding]) -> Together:
+    """Add up lines that are in force."""
+    some = [each for each in standings if each.in_force]
+    unlimited = any(each.line.unlimited for each in some)
+    return Together(
+        len(some),
+        sum(each.taken for each in some),
+        None if unlimited else sum(each.line.capacity for each in some),
+        sum(each.overage for each in some),
+    )
+
+
+def akin(one: Line, other: Line) -> bool:
+    """Say whether lines serve one feature, or are parts of one licence."""
+    licence = group_of(one)
+    return one.feature == other.feature or (licence != NO_LICENCE and licence == group_of(other))
 
 
 def fullest_first(each: LineStanding) -> tuple[Any, ...]:

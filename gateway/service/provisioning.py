@@ -23,6 +23,7 @@ from gateway.core.key_uploads import without_lapsed
 from gateway.core.model import Catalogue
 from gateway.core.provisioning import Declared, read_provisioning
 from gateway.core.provisioning_change import difference, next_catalogue, not_in_force
+from gateway.core.provisioning_text import with_license_keys, write_provisioning
 from gateway.service.admin import Admin, Who
 from gateway.service.decisions import Action
 from gateway.store.asides import Asides, Waiting
@@ -56,6 +57,14 @@ class Provisioning:
 
     admin: Admin
     asides: Asides
+
+    def text(self, who: Who) -> str:
+        """Write how the instance is provisioned, to be changed; "" when that is too much."""
+        try:
+            text = write_provisioning(who.index.catalogue)
+        except ValueError:  # it holds what no file can say
+            return ""
+        return text if len(text.encode()) <= TEXT_BYTES_MAX // 2 else ""
 
     async def preview(self, who: Who, text: str) -> Change:
         """Say what a text would change. Raises InvalidInput with every problem; Unavailable."""
@@ -139,7 +148,8 @@ def _declared(current: Catalogue, text: str) -> Declared:
             " `cmapi-gateway apply` changes it"
         )
     # Of keys a file names files beside it, which are not here: those that were declared stay.
-    return replace(mine, keys=tuple(each for each in current.keys if each.provisioned))
+    keys = tuple(each for each in current.keys if each.provisioned)
+    return with_license_keys(replace(mine, keys=keys), current)
 
 
 def _no_file(name: str) -> bytes:

@@ -20,6 +20,7 @@ from gateway.service.reports import Report
 
 ROWS_MAX: Final = 5_000  # of a table; more are for a download
 DRAWN_MAX: Final = 6  # charts of one report
+NO_LINE: Final = "of no line"  # what was asked for and no line has
 
 _Key = tuple[int, str, str, str]
 
@@ -126,7 +127,7 @@ def _drawings(
         if not rows:
             return [], 0
         before = [_before(asked, each) for each in rows] if compared else None
-        names = [_thing(each.row) for each in rows]
+        names = [_thing(asked, each.row) for each in rows]
         return [Drawing("", names, [_now(asked, each) for each in rows], before)], 0
     things: dict[tuple[str, str, str], list[Beside]] = {}
     for each in rows:
@@ -144,19 +145,29 @@ def _in_time(
     asked: Asked, labels: Sequence[str], rows: Sequence[Beside], *, compared: bool
 ) -> Drawing:
     """Draw one thing: what has no row was 0."""
-    of = rows[0].row
     named = {place: label for place, label in enumerate(labels)}
     named |= {each.row.place: each.label for each in rows}
     now = {each.row.place: _now(asked, each) for each in rows}
     before = {each.row.place: _before(asked, each) for each in rows}
     places = sorted(named)
     return Drawing(
-        " ".join(word for word in (of.feature, of.line, of.code) if word),
+        _of(asked, rows[0].row),
         [named[place] for place in places],
         [now.get(place, 0) for place in places],
         [before.get(place, 0) for place in places] if compared else None,
     )
 
 
-def _thing(row: Row) -> str:
-    return " ".join(word for word in (row.line or row.feature, row.code) if word) or "all"
+def _of(asked: Asked, row: Row) -> str:
+    """Name what a chart in time is of; "" where it is of all."""
+    words = (row.feature, row.line) if row.feature or row.line else (_no_line(asked),)
+    return " ".join(word for word in (*words, row.code) if word)
+
+
+def _thing(asked: Asked, row: Row) -> str:
+    """Name a column of a chart of things."""
+    return " ".join(word for word in (row.line or row.feature or _no_line(asked), row.code) if word)
+
+
+def _no_line(asked: Asked) -> str:
+    return "" if asked.by.thing is None else NO_LINE

@@ -126,7 +126,7 @@ class InstanceKeys:
 
     def sync(self, upstream: str) -> str:
         """HASH <line> -> what this upstream last said of it, as JSON; |enabled, |hours, |minutes,
-        |asked, |answered, |begun_ms: when it is asked (syncs.py)."""
+        |asked, |answered, |begun_ms: when it is asked, and was last (syncs.py)."""
         return f"{self.prefix}sync:{upstream}"
 
     def part(self, name: str) -> str:

@@ -1,7 +1,8 @@
 """Demands of people that what waits goes now: seen by whoever forwards, and met by a visit.
 
-Decided here: that a visit meets the demands made before it began, whatever it came to; and that
-what fails here keeps nothing from being forwarded. An upstream with a schedule of its own sees to
+Decided here: that a visit meets the demands made before it began, whatever it came to, and is noted
+as a sync, so that people see when the last one was; and that what cannot be read here keeps nothing
+from being forwarded. An upstream with a schedule of its own sees to
 its demands itself (Route.sync). Not decided here: how often it is looked (forwarder.py), where
 demands are kept (store/syncs.py).
 """
@@ -34,7 +35,7 @@ class Demanded:
 
     @asynccontextmanager
     async def met(self, instance: str, route: Route) -> AsyncIterator[None]:
-        """Note after a visit, which is made inside, that the demands before it are met."""
+        """Note after a visit, which is made inside, when it began and which demands it met."""
         if self.demands is None or route.sync is not None:
             yield
             return
@@ -44,5 +45,5 @@ class Demanded:
         except Exception as error:  # a defect of it, or the store's: then the visit says so
             _log.warning("demand_unread", instance=instance, error=type(error).__name__)
         yield
-        if schedule.demanded:
+        if schedule.now_ms:  # else it could not be read
             await self.demands.synced(instance, route.name, schedule.now_ms, schedule.asked)

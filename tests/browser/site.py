@@ -13,10 +13,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from msgspec.structs import replace
 
 from gateway.core.model import (
     UNITS_MAX,
@@ -32,9 +34,10 @@ from gateway.core.model import (
     User,
 )
 from gateway.core.passwords import hash_password
+from gateway.core.periods import zone
 from gateway.core.ports import Mark, Standing
 from gateway.store.asides import Asides
-from gateway.store.opening import open_store
+from gateway.store.opening import Store, open_store
 from gateway.store.outbox import RedisOutbox
 from tests.browser.windows import LIGHT, PASSWORD, Look, Window, browsing, window
 from tests.licensespring.client import Client
@@ -50,6 +53,7 @@ KID: Final = "'><svg/onload=alert(1)>"  # visible ASCII, which a space is not
 LONG: Final = "a-feature-of-a-very-long-name." * 4
 DENIED_ID: Final = "denied-1"
 DAY_MS: Final = 86_400_000
+EARLIER: Final = 943  # sessions of the last quarter
 USERS: Final = {
     "ann": (Role.READ, Role.ADMIN, Role.DROPCLIENT, Role.RESERVATIONS, Role.PRODUCER),
     "bob": (Role.READ,),
@@ -200,7 +204,10 @@ def catalogue() -> Catalogue:
 async def _prepare(data_dir: Path) -> None:
     """Leave what a forwarder left: dead, parked and refused batches, and something open."""
     async with open_store("embedded", data_dir, partitions=256, deadline_s=AWAIT_S) as store:
-        await store.catalogues.put(catalogue())
+        whole = catalogue()
+        alone = await store.catalogues.put(replace(whole, upstreams=()))
+        await _use_last_quarter(store, alone)
+        await store.catalogues.put(replace(alone, upstreams=whole.upstreams))
         index = await store.catalogues.read(INSTANCE)
         assert index is not None
         parts = (store.topology, store.scripts, store.partitions)
@@ -214,6 +221,18 @@ async def _prepare(data_dir: Path) -> None:
         mark = Mark("L2", "", f"LIMIT {IMAGE}", since_ms=now_ms, retry_ms=now_ms + DAY_MS)
         await house.block("blocked-1", [mark])
         await house.use("sessions", 3, host=SCRIPT)
+
+
+async def _use_last_quarter(store: Store, catalogue: Catalogue) -> None:
+    """Leave what a gateway left that counted some sessions then, when no upstream was attached."""
+    keys, now = store.catalogues.keys(catalogue.id), datetime.now(zone(catalogue.timezone))
+    months = now.year * 12 + (now.month - 1) // 3 * 3 - 2  # the second month of that quarter
+    day = date(months // 12, months % 12 + 1, 15)
+    units, since_ms = EARLIER, int((now - timedelta(days=400)).timestamp() * 1000)
+    books = {"acked|L1": units, "days|L1": units, "since_ms": since_ms}
+    await store.client.hset(keys.ledger, mapping=books)
+    await store.client.hset(keys.used, "L1|0", units)
+    await store.client.hset(keys.days(int(f"{day:%Y%m}")), f"L1|{day:%Y%m%d}|u", units)
 
 
 async def _use(url: str) -> None:

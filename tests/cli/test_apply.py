@@ -16,6 +16,7 @@ from gateway.cli import main
 from gateway.config import load_config
 from gateway.core.decisions import Decision
 from gateway.core.model import Catalogue
+from gateway.core.provisioning_text import write_provisioning
 from gateway.core.usage import Row
 from gateway.store.asides import Asides
 from gateway.store.catalogues import CatalogueConflict
@@ -87,6 +88,20 @@ def test_change_is_the_next_version(tmp_path: Path) -> None:
     applied(tmp_path, instance("I"))
     told = applied(tmp_path, instance("I").replace("5", "6"))
     assert told == "~ instance I, line L1: count 5 -> 6\ninstance I is at version 2\n"
+
+
+def test_a_license_key_is_kept_by_its_stand_in(tmp_path: Path) -> None:
+    sold = 'licensespring = { product = "P", license_key = "KEY-82" }\n'
+    applied(tmp_path, instance("I") + sold)
+    [before] = catalogues(tmp_path, "I")
+    assert before is not None
+    text = write_provisioning(before)
+    assert "KEY-82" not in text
+    assert applied(tmp_path, text) == "nothing to change\n"
+    refused = apply(tmp_path, text.replace('id = "I"', 'id = "OTHER"'))
+    assert refused.exit_code == 2
+    assert "stands for no license_key here" in refused.stderr
+    assert catalogues(tmp_path, "I", "OTHER") == [before, None]
 
 
 def test_dry_run_shows_the_difference_and_writes_nothing(tmp_path: Path) -> None:

@@ -63,6 +63,20 @@ def test_what_waits_goes_when_it_is_demanded_and_for_that_instance_alone(tmp_pat
     at_works(tmp_path, story)
 
 
+def test_a_visit_that_nobody_demanded_is_noted_too(tmp_path: Path) -> None:
+    async def story(works: Works) -> None:
+        book = syncs(works)
+        await works.provision()
+        await works.use("sessions", 42)
+        assert (await book.schedule("DEMO", "parent")).begun_ms == 0
+        assert await forwarder(works, book).drain() == []
+        schedule = await book.schedule("DEMO", "parent")
+        assert 0 < schedule.begun_ms <= schedule.now_ms
+        assert (schedule.asked, schedule.demanded) == (0, False)
+
+    at_works(tmp_path, story)
+
+
 def test_an_upstream_that_let_nobody_in_is_tried_at_once_when_a_person_wants_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

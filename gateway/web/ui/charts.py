@@ -1,7 +1,8 @@
 """Charts as inline SVG: columns by label, one or two series, perhaps a bound.
 
 Decided here: how a chart looks. It is of a fixed size that its frame scrolls, so that its texts can
-be read on a phone too. Whoever shows one shows the same numbers in a table beside it. Pure.
+be read on a phone too. Of a row of moments some are named; of things each is, a long name by its
+beginning. Whoever shows one shows the same numbers in a table beside it. Pure.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ _LEFT: Final = 76
 _RIGHT: Final = 12
 _PLOT_MIN: Final = 480
 _LABEL_WIDTH: Final = 84  # of a label and the space after it
+_LABEL_CHARS: Final = 12  # of a label, in most letters
+_NAMED_MAX: Final = 60  # things that are each named
 _GROUP_MIN: Final = 12
 _CLASSES: Final = ("first", "second")
 
@@ -40,8 +43,11 @@ def columns(
     labels: Sequence[str],
     series: Sequence[Series],
     bound: tuple[str, int] | None = None,
+    *,
+    things: bool = False,
 ) -> Markup:
     """Draw columns, one or two beside each other at each label, and a line at a named bound.
+    `things`: the labels are names, not a row of moments.
 
     Raises ValueError for more than COLUMNS_MAX labels, or more than two series.
     """
@@ -52,6 +58,8 @@ def columns(
         values.append(bound[1])
     low, high, step = _scale(min(values, default=0), max(values, default=0))
     group = max(_GROUP_MIN * len(series), _PLOT_MIN / max(1, len(labels)))
+    if things and len(labels) <= _NAMED_MAX:
+        group = max(group, _LABEL_WIDTH)
     width = math.ceil(_LEFT + group * len(labels) + _RIGHT)
 
     def y(value: float) -> float:
@@ -81,7 +89,7 @@ def columns(
     every = max(1, math.ceil(_LABEL_WIDTH / group))
     parts += [
         Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-            _LEFT + group * (count + 0.5), _HEIGHT - _BOTTOM + 18, label
+            _LEFT + group * (count + 0.5), _HEIGHT - _BOTTOM + 18, _short(label)
         )
         for count, label in enumerate(labels)
         if count % every == 0 and _LEFT + group * (count + 0.5) + _LABEL_WIDTH / 2 < width
@@ -110,6 +118,11 @@ def meter(share: float | None, words: str) -> Markup:
         ' aria-label="{}"><rect class="track" width="100" height="12"/>'
         '<rect class="{}" width="{:.1f}" height="12"/></svg>'
     ).format(words, "full" if share >= 1 else "fill", 100 * filled)
+
+
+def _short(label: str) -> str:
+    """Cut a label that would be written over the next one; its column's title has all of it."""
+    return label if len(label) <= _LABEL_CHARS else f"{label[: _LABEL_CHARS - 1]}\u2026"
 
 
 def _scale(least: int, greatest: int) -> tuple[int, int, int]:

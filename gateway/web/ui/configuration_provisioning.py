@@ -1,7 +1,8 @@
 """Provisioning at a page: a file or a text, what it would change, and then the change.
 
-Decided here: that nothing typed is lost on the way, and that what waits for an upstream is given up
-by a tick of its own, with a reason. Not decided here: what a text may say
+Decided here: that whoever wants to change a little begins with what is in force, that nothing typed
+is lost on the way, and that what waits for an upstream is given up by a tick of its own, with a
+reason. Not decided here: what a text may say
 (service/provisioning.py).
 """
 
@@ -14,6 +15,7 @@ from starlette.routing import BaseRoute
 
 from gateway.core.errors import BadRequest, InvalidInput
 from gateway.core.model import Role
+from gateway.core.provisioning_text import EXAMPLE
 from gateway.service.decisions import REASON_CHARS_MAX, check_text
 from gateway.service.provisioning import Change, Overtaken, Provisioning, waiting_units
 from gateway.web.ui.doors import Doors
@@ -37,7 +39,8 @@ class _Pages:
         self._provisioning = provisioning
 
     async def form(self, visit: Visit) -> Reply:
-        return _form("")
+        text = self._provisioning.text(visit.who)
+        return _form(text + EXAMPLE, now=bool(text))
 
     async def preview(self, visit: Visit) -> Reply:
         chosen = visit.form.files.get("file")
@@ -85,8 +88,10 @@ class _Pages:
         return _difference(change, text, problems, why)
 
 
-def _form(text: str, problems: Sequence[str] = (), *, nothing: bool = False) -> Shown:
-    data = {"text": text, "problems": problems, "nothing": nothing}
+def _form(
+    text: str, problems: Sequence[str] = (), *, nothing: bool = False, now: bool = False
+) -> Shown:
+    data = {"text": text, "problems": problems, "nothing": nothing, "now": now}
     return Shown("provisioning.html", data, 400 if problems else 200)
 
 

@@ -152,6 +152,10 @@ class Doors:
         """Show what went wrong, in a page; what nobody foresaw by its request id alone."""
         status, headers, sentence = noted_as(scope, error, request_id)
         data = {**frame_of(scope, who), "status": status, "sentence": sentence, "told": ""}
+        begun = who is not None and scope["method"] == "POST"
+        data["in_doubt"] = (
+            begun and isinstance(error, Unavailable) and error.outcome != "not_applied"
+        )
         return status, [*SAFE, HTML, *headers], self.renderer.render("failed.html", data)
 
 
@@ -163,6 +167,7 @@ def lost(renderer: Renderer) -> Callable[[GatewayError, str], problem.Answer | N
             return None
         status, _, sentence = told_of(error, "")
         data = {**frame_of({"path": path}, None), "status": status, "sentence": sentence}
+        data["in_doubt"] = False
         headers = {name.decode(): value.decode() for name, value in (*SAFE, HTML)}
         return status, headers, renderer.render("failed.html", data | {"told": ""})
 

@@ -22,7 +22,7 @@ from gateway.service.explain import Explain
 from gateway.service.features import Features
 from gateway.service.lately import Seen, said
 from gateway.service.line_details import LineDays, LineDetails
-from gateway.service.line_standings import ORDERS, State, found_by
+from gateway.service.line_standings import ORDERS, State, found_by, fullest_first, together
 from gateway.web.ui.charts import Series, columns, meter
 from gateway.web.ui.code_words import words_of
 from gateway.web.ui.doors import Doors
@@ -30,6 +30,7 @@ from gateway.web.ui.paging import PAGE_MAX, page_of
 from gateway.web.ui.visits import Reply, Shown, Visit
 
 REQUEST_ID_CHARS_MAX: Final = 255
+FAMILY_SHOWN_MAX: Final = 100  # lines of one feature or licence
 
 T = TypeVar("T")
 
@@ -76,7 +77,7 @@ class _Licences:
 
     async def one(self, visit: Visit) -> Reply:
         line_id = visit.asked("id")
-        at_ms, standing = await self.details.standing(visit.index, line_id)
+        at_ms, standing, others = await self.details.standing(visit.index, line_id)
         line, page = standing.line, HolderPage(PAGE_MAX, _after(visit.asked("after")))
         days = await _attempt(self.details.days(visit.index, line))
         holders = await _attempt(self.details.holders(visit.index, standing, page, at_ms))
@@ -84,6 +85,11 @@ class _Licences:
             "standing": standing,
             "line": line,
             "at_ms": at_ms,
+            "family": sorted((standing, *others), key=fullest_first) if others else [],
+            "in_all": together(
+                each for each in (standing, *others) if each.line.feature == line.feature
+            ),
+            "family_max": FAMILY_SHOWN_MAX,
             "facts": _facts(line),
             "days": days,
             "charts": [] if days.found is None else _charts(line, days.found),

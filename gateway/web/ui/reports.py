@@ -18,7 +18,13 @@ from gateway.core.errors import BadRequest, InvalidInput
 from gateway.core.model import Role
 from gateway.core.reports_asked import FEATURES_MAX, Asked, View, read_asked
 from gateway.core.reports_periods import Period
-from gateway.service.report_tables import Drawing, ReportTable, count_of, read_table
+from gateway.service.report_tables import (
+    NO_LINE,
+    Drawing,
+    ReportTable,
+    count_of,
+    read_table,
+)
 from gateway.service.reports import Reports
 from gateway.web.streams import Pieces
 from gateway.web.ui.charts import COLUMNS_MAX, Series, columns
@@ -117,12 +123,13 @@ class _Pages:
             "counted": VIEWS[choice.view][1],
             "count_of": count_of,
             "words_of": words_of,
+            "no_line": NO_LINE,
         }
         if table is not None and asked is not None:
             data |= {
                 "asked": asked,
                 "page": page_of(table.rows, visit.asked("page"), ROWS_SHOWN),
-                "charts": [_chart(choice.view, each) for each in table.drawings],
+                "charts": [_chart(asked, each) for each in table.drawings],
                 "mixed": choice.view is View.USAGE
                 and asked.by.thing is None
                 and (len(asked.features) or len(features)) > 1,
@@ -169,13 +176,13 @@ def _choice(visit: Visit) -> _Choice:
         return _Choice(view, typed, problem=error)
 
 
-def _chart(view: View, drawing: Drawing) -> Markup | None:
+def _chart(asked: Asked, drawing: Drawing) -> Markup | None:
     """Draw one chart; None: it has too many columns to be read."""
     if len(drawing.labels) > COLUMNS_MAX:
         return None
-    counted = VIEWS[view][1]
+    counted = VIEWS[asked.view][1]
     series = [Series(counted, drawing.now)]
     if drawing.before is not None:
         series.append(Series("the time before", drawing.before))
     title = f"{counted} of {drawing.of}" if drawing.of else counted
-    return columns(title, drawing.labels, series)
+    return columns(title, drawing.labels, series, things=asked.by.unit is None)

@@ -11,6 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.core.errors import Unavailable
+from gateway.core.model import Role
+from gateway.service.page_sessions import PageSessions
+from gateway.service.users import Users
 from gateway.web.ui.browsers import POLICY
 from tests.vectors.served import Served
 from tests.web.doors import door_serving
@@ -116,6 +120,34 @@ def test_no_answer_is_kept_framed_or_lets_in_anything_from_elsewhere(served: Ser
         assert "allow" in answers[6].headers
 
     at_visitor(served, story)
+
+
+def test_a_deed_whose_outcome_is_not_known_is_told_so(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(ann: Visit) -> None:
+        for outcome, sentence in (
+            ("unknown", "It may have been done all the same"),
+            ("applied_not_durable", "It may have been done all the same"),
+            ("not_applied", "Nothing was changed"),
+        ):
+
+            async def fail(*_: object, outcome: str = outcome) -> None:
+                raise Unavailable("The store gave no usable answer", outcome)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(Users, "remove", fail)
+            answer = await ann.post("configuration/users/remove", name="x", xsrf=await ann.xsrf())
+            assert answer.status_code == 503
+            assert sentence in text_of(answer)
+
+            monkeypatch.setattr(PageSessions, "know", fail)
+            answer = await ann.get("configuration")
+            assert answer.status_code == 503
+            assert "Nothing was changed" in text_of(answer)
+            assert "Log in" not in answer.text  # who is logged in stays so
+            monkeypatch.undo()
+
+    at_visitor(served, story, Role.READ, Role.ADMIN)
 
 
 def test_a_page_that_is_not_there_is_told_in_a_page_without_markup(served: Served) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
@@ -70,6 +71,18 @@ def test_each_value_is_told_with_its_label_and_the_chart_has_a_name() -> None:
     texts = [each.text for each in frame.findall("text")]
     assert "Mon" in texts
     assert "capacity 9\u202f000" in texts
+
+
+def test_things_are_each_named_and_a_long_name_is_written_over_no_other() -> None:
+    names = ["api", "b" * 128, "c", "d", "e", "f", "g"]
+    chart = columns("Usage", names, [Series("used", [1] * len(names))], things=True)
+    written = [each for each in parsed(chart).findall("text") if each.attrib.get("y") == "194"]
+    assert [each.text for each in written] == ["api", "b" * 11 + "\u2026", *names[2:]]
+    places = [float(each.attrib["x"]) for each in written]
+    assert all(after - before >= 84 for before, after in pairwise(places))
+    assert f"{'b' * 128}: 1 used" in [each.text for each in parsed(chart).iter("title")]
+    days = columns("Usage", [f"2026-01-{day:02}" for day in range(1, 31)], [Series("x", [1] * 30)])
+    assert float(parsed(days).attrib["width"]) < 600
 
 
 def test_no_name_is_markup() -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from gateway.core.model import Attachment, Role
+from gateway.core.model import Attachment, FloatingLicense, Role
+from gateway.service.provisioning import TEXT_BYTES_MAX
 from tests.vectors.served import Served
 from tests.web.doors import door_serving
 from tests.web.ui.forms import forms_of
@@ -118,6 +119,32 @@ def test_what_a_file_would_change_is_shown_and_then_applied(served: Served) -> N
     at_visitor(served, story, *BOTH)
 
 
+def test_a_line_is_added_to_what_is_provisioned_and_nothing_else_is_changed(served: Served) -> None:
+    async def story(ann: Visit) -> None:
+        now = await ann.catalogue()
+        sold = FloatingLicense(license_id=7, product="P", feature="s", license_key="KEY-82")
+        lines = (replace(now.lines[0], notice=XSS, licensespring=sold), *now.lines[1:])
+        await ann.put(name=XSS_IN_QUOTES, upstreams=(Attachment("up"),), lines=lines)
+        before = await ann.catalogue()
+        opened = await ann.get(PROVISIONING)
+        assert is_escaped(opened.text)
+        assert "KEY-82" not in opened.text
+        text = (await ann.form(PROVISIONING, PROVISIONING)).text("text")
+        assert "there is nothing to change" in text_of(await preview(ann, text))
+        example = text.partition("# To add a line")[2].splitlines()[1:]
+        added = "\n".join(row.removeprefix("#") for row in example)
+        shown = await preview(ann, f"{text}\n{added}")
+        assert "line L9: feature sessions" in text_of(shown)
+        assert "retired" not in text_of(shown).replace("retired or removed", "")
+        assert "KEY-82" not in shown.text
+        await ann.follow(await ann.send_sheet(_apply_sheet(shown.text, ann)))
+        after = await ann.catalogue()
+        assert [line for line in after.lines if line.id != "L9"] == list(before.lines)
+        assert replace(after, version=0, lines=()) == replace(before, version=0, lines=())
+
+    at_visitor(served, story, *BOTH)
+
+
 def test_a_file_is_taken_as_a_text_is(served: Served) -> None:
     async def story(ann: Visit) -> None:
         data = text(ann.door.instance, "From a file").encode()
@@ -125,6 +152,24 @@ def test_a_file_is_taken_as_a_text_is(served: Served) -> None:
         assert "From a file" in text_of(shown)
         wrong = await preview(ann, "kept", files={"file": ("demo.toml", b"\xff\xfe")})
         assert (wrong.status_code, "not UTF-8" in text_of(wrong)) == (400, True)
+
+    at_visitor(served, story, *BOTH)
+
+
+def test_a_text_as_large_as_may_be_is_applied_as_it_was_shown(served: Served) -> None:
+    async def story(ann: Visit) -> None:
+        said = text(ann.door.instance, "Large")
+        said += '#"[]\n' * ((TEXT_BYTES_MAX - len(said)) // 5)  # each sign takes three when encoded
+        shown = await preview(ann, "", files={"file": ("demo.toml", said.encode())})
+        assert shown.status_code == 200, text_of(shown)
+        sheet = _apply_sheet(shown.text, ann)
+        assert f'action="{sheet.action}" enctype="multipart/form-data"' in shown.text
+        parts = [(name, (None, value)) for name, value in sheet.fields]
+        done = await ann.http.post(sheet.action, files=parts)
+        assert done.status_code == 303, text_of(done)
+        assert (await ann.catalogue()).name == "Large"
+        more = await preview(ann, "", files={"file": ("demo.toml", said.encode() + b"#" * 9)})
+        assert (more.status_code, "a page takes at most" in text_of(more).lower()) == (400, True)
 
     at_visitor(served, story, *BOTH)
 

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.core.elsewhere import Known
 from gateway.core.model import Product
-from gateway.core.ports import Mark, Standing
+from gateway.core.ports import Mark, Standing, Step
 from tests.store.outbox_house import CATALOGUE, INSTANCE, UPSTREAM, line
 from tests.web.ui.lanes import CLOUD, Lanes, at_lanes, seen
 
@@ -33,6 +33,25 @@ def test_each_line_is_listed_with_what_its_upstream_lacks_the_most_first(tmp_pat
         assert UNSYNCED.format(5) in page
         assert "5 set aside" in page
         assert "0 forwarded in all, 40 waiting" in page
+        assert page.count("Not yet.") == 2
+
+    at_lanes(tmp_path, story)
+
+
+def test_the_last_sync_and_what_came_of_it_are_told_line_by_line(tmp_path: Path) -> None:
+    async def story(lanes: Lanes) -> None:
+        house = lanes.house
+        await house.use("sessions", 3)
+        holder = await house.lease()
+        assert await house.outbox.settle(holder, await house.seal(holder)) is Step.DONE
+        await lanes.syncs.synced(INSTANCE, UPSTREAM, 1_767_225_600_000, 0)
+        await house.use("users", 4)
+        page = await lanes.bob.page("consumption")
+        at = "2026-01-01 00:00 UTC</time>: "
+        assert f'{at}<span class="good">ok</span>, 3 forwarded in all.' in page
+        assert f"{at}0 forwarded in all, 4 waiting." in page
+        page = await lanes.bob.page("forwarding")
+        assert "every 1 h 30 min, last begun" in page
 
     at_lanes(tmp_path, story)
 
@@ -60,7 +79,7 @@ def test_what_a_cloud_last_said_stands_beside_its_lines(tmp_path: Path) -> None:
         assert "\x1b" not in page
         await lanes.house.store.client.hset(keys.sync(CLOUD), "L1", "damaged")
         page = await lanes.bob.page("consumption")
-        assert "What a cloud last said cannot be read. cloud:" in page
+        assert "What an upstream last said cannot be read. cloud:" in page
         assert UNSYNCED.format(40) in page
 
     at_lanes(tmp_path, story, attached=(CLOUD,))

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.core.model import Attachment, Line, Model, Product, Reset
+from gateway.core.model import Attachment, FloatingLicense, Line, Model, Product, Reset
 from gateway.core.periods import day_number
 from gateway.web.ui.paging import PAGE_MAX
 from tests.vectors.served import Served
@@ -73,6 +73,37 @@ def test_a_line_tells_what_was_provisioned_what_is_used_and_when_it_resets(
         assert row[:2] == ["STRING:h1", "12"]
 
     at_looker(served, story, lines=(line,), timezone=zone)
+
+
+def test_a_line_tells_of_its_feature_and_its_licence_in_all(served: Served) -> None:
+    def sold(feature: str) -> FloatingLicense:
+        return FloatingLicense(license_id=7, product="SUITE", feature=feature)
+
+    lines = (
+        _line("L1", "alpha", number=1, overdraft="5", capacity=15, licensespring=sold(EVIL)),
+        _line("L2", "alpha", number=2, version="2"),
+        _line("L3", "beta", number=3, licensespring=sold("")),
+        _line("L4", "gamma", number=4),
+        _line("L5", "alpha", number=5, retired=True),
+        _line("L6", "alpha", number=6, expires_ms=1_000),
+    )
+
+    async def story(looker: Looker) -> None:
+        await looker.ask("h1", ("alpha", 22), ("beta", 3))
+        page = await looker.page("licences/line?id=L1")
+        told = "Of alpha in all 22 are used of 25, 5 past the count, on 2 lines in force."
+        assert told in page.text
+        assert page.table("Lines of the same feature or licence") == [
+            ["L1 this one", "alpha 1", f"feature {EVIL}", "15", "15", "5"],
+            ["L2", "alpha 2", "–", "7", "10", "0"],
+            ["L3", "beta 1", "itself", "3", "10", "0"],
+            ["L6 expired", "alpha 1", "–", "0", "10", "0"],
+        ]
+        assert EVIL not in page.source
+        alone = await looker.page("licences/line?id=L4")
+        assert "Its feature and licence" not in alone.text
+
+    at_looker(served, story, lines=lines)
 
 
 def test_a_line_tells_who_holds_it_a_page_at_a_time(served: Served) -> None:

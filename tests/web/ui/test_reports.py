@@ -158,6 +158,24 @@ def test_what_cannot_be_answered_is_said_beside_the_form(
     at_reader(served, story)
 
 
+def test_what_no_line_has_is_named_so_in_chart_and_table(served: Served) -> None:
+    async def story(ann: Visit) -> None:
+        for by, drawn in (("feature", ">of no line: 0 units<"), ("day,feature", "of no line</h3>")):
+            answer = await ann.get("reports", by=by, **FEBRUARY)
+            assert drawn in answer.text
+            assert "of no line 0 0 0 2" in text_of(answer)
+            assert "something was denied 5 times" in text_of(answer)
+        for by, name in (
+            ("feature,code", "of no line FEATURE_NOT_FOUND"),
+            ("line,code", "of no line FEATURE_NOT_FOUND"),
+            ("code", "FEATURE_NOT_FOUND"),
+        ):
+            answer = await ann.get("reports", view="denials", by=by, **FEBRUARY)
+            assert f"<title>{name}: 2 denied" in answer.text
+
+    at_reader(served, story)
+
+
 def test_what_is_too_long_for_a_page_is_offered_as_a_file(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
