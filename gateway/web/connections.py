@@ -58,7 +58,8 @@ class Connections:
         self._tls, self._lifecycle = tls, lifecycle
         self._context = WorkerContext(None)
         self._refusing = refusing
-        self._open: dict[asyncio.Task[None], Connection | None] = {}  # None: not established yet
+        # None: not established yet, or over
+        self._open: dict[asyncio.Task[None], Connection | None] = {}
         self._listener: socket.socket | None = None
         self._pause: asyncio.TimerHandle | None = None
 
@@ -168,6 +169,7 @@ class Connections:
             # The codecs stumble over some of what a client may send; the client is at fault.
             _log.info("connection failed", error=_innermost(error))
         finally:
+            self._open[task] = None  # until the loop has taken note that this is over
             connection.let_go()
 
 

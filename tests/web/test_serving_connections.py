@@ -268,3 +268,20 @@ def test_idle_connections_do_not_hold_up_the_end() -> None:
         client.leave()
 
     at(story)
+
+
+@pytest.mark.parametrize("turns", range(12))
+def test_a_connection_that_is_just_over_does_not_disturb_the_stop(turns: int) -> None:
+    """Its end is noted in one of the next turns of the loop; a stop may come before that."""
+
+    async def story(server: Standing, app: Slow) -> None:
+        for _ in range(3):
+            _, writer = await server.connect()
+            await eventually_a_place(server)
+            writer.transport.abort()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        server.stop.asked.set()
+        await server.ended
+
+    at(story)
