@@ -46,10 +46,12 @@ class Connection(TCPServer):
     is_cut = False
     _seen: tuple[int, int | None] | None = None
     _seen_at_s: float = 0.0
+    _since_s: float = 0.0  # when a request began or ended last, or the connection
 
     async def run(self) -> None:
         """Speak with the client until either leaves. As Hypercorn does, but by our codecs."""
         self.idle_task = _Untimed()
+        self._since_s = self.loop.time()
         peer = self.writer.get_extra_info("socket")
         tls = self.writer.get_extra_info("ssl_object")
         try:
@@ -84,6 +86,7 @@ class Connection(TCPServer):
                 except (OSError, RuntimeError):  # its client left
                     await self.protocol.handle(Closed())
         elif isinstance(event, Updated):
+            self._since_s = self.loop.time()
             if isinstance(self._spoken, H2Protocol):
                 reset = await reset_broken_off(self._spoken)
                 if reset:
@@ -129,7 +132,9 @@ class Connection(TCPServer):
         # could be left untaken, each in the place of somebody else's.
         begun = protocol.keep_alive_requests if protocol and not oldest else 0
         if (begun, oldest) != self._seen:
-            self._seen, self._seen_at_s = (begun, oldest), now_s
+            # From when nothing was under way is known to the moment; else from now on.
+            since_s = self._since_s if oldest is None else now_s
+            self._seen, self._seen_at_s = (begun, oldest), since_s
         bound_s = self.config.keep_alive_timeout if oldest is None else REQUEST_S_MAX
         return now_s - self._seen_at_s > bound_s
 
