@@ -17,11 +17,11 @@ from hypercorn.asyncio.tcp_server import TCPServer
 from hypercorn.asyncio.worker_context import AsyncioSingleTask
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
-from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from gateway.web.codecs import Codecs
+from gateway.web.http1 import Http1
 from gateway.web.lifecycle import Lifecycle
 from gateway.web.resets import reset_broken_off
 
@@ -126,7 +126,7 @@ class Connection(TCPServer):
         oldest: int | None = None
         if isinstance(protocol, H2Protocol):
             oldest = next(iter(protocol.streams), None)
-        elif protocol is not None and protocol.stream is not None:
+        elif protocol is not None and protocol.answering:
             oldest = 0
         # Not by what begins beside it: with one new request after the other any number of answers
         # could be left untaken, each in the place of somebody else's.
@@ -143,7 +143,7 @@ class Connection(TCPServer):
         protocol = self._spoken
         if isinstance(protocol, H2Protocol):
             self.say_goodbye()
-        elif protocol is None or protocol.stream is None:
+        elif protocol is None or not protocol.answering:
             self.writer.close()
 
     def end(self) -> None:
@@ -183,7 +183,7 @@ class Connection(TCPServer):
             vars(each).clear()
 
     @property
-    def _spoken(self) -> H11Protocol | H2Protocol | None:
+    def _spoken(self) -> Http1 | H2Protocol | None:
         # Its peer may be gone before any protocol is chosen.
         wrapper = getattr(self, "protocol", None)
         return None if wrapper is None else wrapper.protocol

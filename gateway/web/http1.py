@@ -42,6 +42,7 @@ class Http1(H11Protocol):
     """HTTP/1 in which one length is said, or none."""
 
     stream: Any  # a Stream
+    answering = False  # also a client that has said all, and is heard no more
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -51,7 +52,7 @@ class Http1(H11Protocol):
 
     async def recycle(self) -> None:
         """Make ready for the next request, or close where none can follow."""
-        self.stream = None
+        self.stream, self.answering = None, False
         connection = self.connection
         done = connection.our_state is h11.DONE and connection.their_state is h11.DONE
         if done and not self.context.terminated.is_set():
@@ -93,6 +94,7 @@ class Http1(H11Protocol):
             await self.send(Closed())
             return
         stream = self.stream = Stream(self, request, None if chunked else length or 0)
+        self.answering = True
         self.keep_alive_requests += 1
         self.task_group.spawn(stream.run)
 

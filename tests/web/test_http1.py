@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import pytest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -231,5 +232,33 @@ def test_a_body_comes_whole_in_chunks_or_not(size: int) -> None:
         head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         await exchanged(server, head + b"%x\r\n%b\r\n0\r\n\r\n" % (size, sent))
         assert bodies == [sent, sent]
+
+    at(app, story)
+
+
+def test_who_half_closed_is_answered_also_when_we_stop_meanwhile() -> None:
+    begun, go = asyncio.Event(), asyncio.Event()
+    answer = answering(b"whole", headers=((b"content-length", b"5"),))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await go.wait()
+        await answer(scope, receive, send)
+
+    async def story(server: Standing) -> None:
+        reader, writer = await server.connect()
+        writer.write(POST % (3, b"abc"))
+        writer.write_eof()
+        await asyncio.wait_for(begun.wait(), SENT_S_MAX)
+        server.stop.asked.set()
+        with suppress(OSError):
+            while True:  # until nobody new is let in: what is under way is waited for
+                _, other = await server.connect()
+                other.transport.abort()
+                await asyncio.sleep(0.01)
+        go.set()
+        assert body_of(await asyncio.wait_for(reader.read(-1), SENT_S_MAX)) == b"whole"
+        writer.close()
+        await server.ended
 
     at(app, story)
