@@ -2,9 +2,9 @@
 
 Decided here: that a visit meets the demands made before it began, whatever it came to, and is noted
 as a sync, so that people see when the last one was; and that what cannot be read here keeps nothing
-from being forwarded. An upstream with a schedule of its own sees to
-its demands itself (Route.sync). Not decided here: how often it is looked (forwarder.py), where
-demands are kept (store/syncs.py).
+from being forwarded. An upstream with a schedule of its own sees to its demands itself
+(Route.sync). Not decided here: how often it is looked (forwarder.py), where demands are kept
+(store/syncs.py).
 """
 
 from __future__ import annotations

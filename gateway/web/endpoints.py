@@ -49,15 +49,7 @@ class Endpoint:
         except ClientGone:
             return
         except GatewayError as error:
-            # A crowd is told of as one (shedding.py).
-            if isinstance(error, Unavailable) and not isinstance(error, Crowded):
-                _log.warning(
-                    "store_unavailable",
-                    request_id=request_id,
-                    outcome=error.outcome,
-                    reason=error.message,
-                )
-            noted.failed(error)
+            note_failure(noted, error, request_id, _log)
             status, headers, body = as_answered(problem.render(error))
         except Exception:
             noted.outcome = Outcome.ERROR
@@ -96,6 +88,21 @@ class StreamedEndpoint(Endpoint):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await while_wanted(super().__call__, scope, receive, send)
+
+
+def note_failure(
+    noted: Noted, error: GatewayError, request_id: str, log: structlog.stdlib.BoundLogger
+) -> None:
+    """Note what an answer failed with; that the store was away is logged too."""
+    noted.failed(error)
+    # A crowd is told of as one (shedding.py).
+    if isinstance(error, Unavailable) and not isinstance(error, Crowded):
+        log.warning(
+            "store_unavailable",
+            request_id=request_id,
+            outcome=error.outcome,
+            reason=error.message,
+        )
 
 
 def by_method(answers: Mapping[str, Answer]) -> Answer:

@@ -15,7 +15,7 @@ import structlog
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope
 
-from gateway.core.errors import GatewayError, Unavailable
+from gateway.core.errors import GatewayError
 from gateway.core.floating_asks import Asking
 from gateway.core.floating_signing import AnswerSigner
 from gateway.core.metrics import Outcome
@@ -27,8 +27,8 @@ from gateway.service.floating_reads import FloatingReads
 from gateway.service.floating_releases import FloatingReleases
 from gateway.service.floating_users import FloatingUsers
 from gateway.web import bodies
-from gateway.web.bodies import ClientGone, Crowded, Headers, Limits, read_body
-from gateway.web.endpoints import JSON, NOTED, Answered, Endpoint, as_answered
+from gateway.web.bodies import ClientGone, Headers, Limits, read_body
+from gateway.web.endpoints import JSON, NOTED, Answered, Endpoint, as_answered, note_failure
 
 NO_STORE = (b"cache-control", b"no-store")  # a token is for nobody in between
 
@@ -92,14 +92,7 @@ def in_shape(route: BaseRoute) -> BaseRoute:
         except ClientGone:
             raise
         except GatewayError as error:
-            scope[NOTED].failed(error)
-            if isinstance(error, Unavailable) and not isinstance(error, Crowded):
-                _log.warning(
-                    "store_unavailable",
-                    request_id=request_id,
-                    outcome=error.outcome,
-                    reason=error.message,
-                )
+            note_failure(scope[NOTED], error, request_id, _log)
             return as_answered(licensespring_problem.render(error, scope["path"]))
         except Exception:
             scope[NOTED].outcome = Outcome.ERROR

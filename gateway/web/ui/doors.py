@@ -24,8 +24,15 @@ from gateway.core.model import Role
 from gateway.protocols import problem
 from gateway.service.admin import Who
 from gateway.service.page_sessions import PageSessions
-from gateway.web.bodies import ClientGone, Crowded, Headers, LargeBodies, Limits
-from gateway.web.endpoints import NOTED, Answered, Endpoint, StreamedEndpoint, by_method
+from gateway.web.bodies import ClientGone, Headers, LargeBodies, Limits
+from gateway.web.endpoints import (
+    NOTED,
+    Answered,
+    Endpoint,
+    StreamedEndpoint,
+    by_method,
+    note_failure,
+)
 from gateway.web.ui.browsers import (
     REFRESH,
     SAFE,
@@ -182,14 +189,7 @@ def noted_as(
         scope[NOTED].outcome = Outcome.ERROR
         _log.error("unexpected", request_id=request_id, exc_info=error)
     else:
-        scope[NOTED].failed(error)
-        if isinstance(error, Unavailable) and not isinstance(error, Crowded):
-            _log.warning(
-                "store_unavailable",
-                request_id=request_id,
-                outcome=error.outcome,
-                reason=error.message,
-            )
+        note_failure(scope[NOTED], error, request_id, _log)
     return told_of(error, request_id)
 
 
