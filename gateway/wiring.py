@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 import msgspec
 from starlette.types import ASGIApp
 
-from gateway import settings
 from gateway.config import Config
 from gateway.core.keys import algorithm_of, jwk, thumbprint
 from gateway.core.meters import Meters
@@ -31,18 +29,15 @@ from gateway.service.folding import Folder
 from gateway.service.health import reasons_not_ready, watched
 from gateway.service.policies import InstancePolicies
 from gateway.service.rates import KeyRates
-from gateway.service.reports import Reports
 from gateway.service.server import Server, distribution_version
 from gateway.service.sweeping import Sweeper
-from gateway.store import opening
 from gateway.store.clients import Hosts
-from gateway.store.lane import UNWATCHED, Watch
+from gateway.store.lane import Watch
 from gateway.store.logins import Logins
 from gateway.store.opening import Store
 from gateway.store.signing import session_key
 from gateway.upstream.forwarder import Forwarder
 from gateway.upstream.sender import open_http
-from gateway.upstream.spooling import totals as spool_totals
 from gateway.web import (
     cmapi,
     cmapi_admin,
@@ -63,34 +58,11 @@ from gateway.wiring_cloud import make_outbox, make_syncs
 from gateway.wiring_floating import floating_routes
 from gateway.wiring_pages import lost_pages, page_routes
 from gateway.wiring_seeing import MeteredLane, layout_of, open_traces, seen
+from gateway.wiring_store import make_reports, open_store
 from gateway.wiring_upstreams import make_route, own_key
 
 if TYPE_CHECKING:  # needs the extra otel
     from gateway.wiring_traces import Traces
-
-
-@asynccontextmanager
-async def open_store(
-    config: Config,
-    *,
-    allow_weaker: bool = False,
-    prelude: str | None = None,
-    watch: Watch = UNWATCHED,
-) -> AsyncIterator[Store]:
-    """Open the configured store; see gateway.store.opening for what it raises."""
-    async with opening.open_store(
-        config.redis.url,
-        config.data_dir,
-        partitions=config.redis.partitions,
-        ack=config.redis.ack,
-        ack_replicas=config.redis.ack_replicas,
-        deadline_s=config.redis.deadline_ms / 1000,
-        queue_max=config.limits.lane_queue,
-        allow_weaker=allow_weaker,
-        prelude=prelude,
-        watch=watch,
-    ) as store:
-        yield store
 
 
 @asynccontextmanager
@@ -175,23 +147,6 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-Totals = Mapping[str, Mapping[tuple[str, str], int]]  # upstream -> (instance, line) -> units
-
-
-async def read_totals(config: Config) -> Totals:
-    """Ask the upstreams that can tell what they have: spool directories, what their files come to.
-
-    Raises InvalidInput that names every file which is not what was written.
-    """
-    spools = [each for each in config.upstreams if isinstance(each, settings.SpoolUpstream)]
-    found = {each.name: config.path(each.dir) for each in spools}
-    return {
-        name: await asyncio.to_thread(spool_totals, directory, name)
-        for name, directory in found.items()
-        if directory.is_dir()
-    }
-
-
 async def make_gateway(
     config: Config, lifecycle: Lifecycle, store: Store, board: Board | None = None
 ) -> ASGIApp:
@@ -265,8 +220,3 @@ def _reasons(lifecycle: Lifecycle, store: Store) -> ops.Reasons:
         return draining + await reasons_not_ready(store, time.time)
 
     return reasons
-
-
-def make_reports(store: Store) -> Reports:
-    """Build what reports usage over an open store."""
-    return Reports(store.catalogues, Sweeper(store.catalogues, store.lane).sweep)

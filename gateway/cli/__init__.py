@@ -7,10 +7,12 @@ Source: INTERFACE 1.
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Final
 
 import click
@@ -53,7 +55,7 @@ class Doors(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        command = getattr(import_module(module), attribute)
+        command = getattr(_imported(module), attribute)
         assert isinstance(command, click.Command)  # noqa: S101  the table is ours
         return command
 
@@ -69,3 +71,12 @@ class Doors(click.Group):
 @click.group(cls=Doors, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """A metered-licence gateway: exact counters at once, usage forwarded once."""
+
+
+def _imported(module: str) -> ModuleType:
+    """Import without a search for garbage meanwhile: there is none, and it takes a quarter."""
+    gc.disable()
+    try:
+        return import_module(module)
+    finally:
+        gc.enable()

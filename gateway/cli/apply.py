@@ -37,8 +37,8 @@ from gateway.store.durable import answered
 from gateway.store.keys import META
 from gateway.store.opening import Store
 from gateway.store.rewriting import current_catalogue, rewrite
-from gateway.wiring import open_store
 from gateway.wiring_forwarding import asides_of
+from gateway.wiring_store import open_store
 
 FILE_BYTES_MAX: Final = 2**24
 LISTED_MAX: Final = 10  # lines named in one problem

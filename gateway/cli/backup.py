@@ -26,7 +26,7 @@ from gateway.service.backup import Backup, contents
 from gateway.service.server import distribution_version
 from gateway.store.opening import Store
 from gateway.store.own import FILES, LICENSESPRING, SIGNING_KEY
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 STDOUT: Final = Path("-")
 

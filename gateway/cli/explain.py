@@ -22,7 +22,7 @@ from gateway.config import Config
 from gateway.protocols.cmapi_explain import Explained, ExplainedWant, SeenLine
 from gateway.service.explain import Explain
 from gateway.store.rewriting import current_catalogue
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 PIPE_COLUMNS = 160  # of a table that goes to no terminal
 

@@ -24,9 +24,10 @@ from gateway.config import Config
 from gateway.core.errors import InvalidInput
 from gateway.upstream.forwarder import Leftover
 from gateway.web.stopping import Stop
-from gateway.wiring import open_forwarder, open_store
+from gateway.wiring import open_forwarder
 from gateway.wiring_forwarding import desk_over
 from gateway.wiring_seeing import open_traces
+from gateway.wiring_store import open_store
 
 GRACE_S: Final = 8.0  # for a batch under way, when told to stop
 

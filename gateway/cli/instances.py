@@ -14,7 +14,7 @@ from gateway.core.errors import InvalidInput
 from gateway.core.model import Catalogue
 from gateway.store.catalogues import Catalogues
 from gateway.store.rewriting import current_catalogue, rewrite
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 DEFAULT_INSTANCE: Final = "~"
 

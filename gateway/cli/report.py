@@ -27,7 +27,7 @@ from gateway.core.reports_capacity import LEVELS
 from gateway.core.reports_periods import Period
 from gateway.protocols.usage_report import Capacity, capacity_csv
 from gateway.service.reports import Reports
-from gateway.wiring import make_reports, open_store
+from gateway.wiring_store import make_reports, open_store
 
 _JSON: Final = f"""\b
 Periods: {", ".join([*Period][:4])},

@@ -31,7 +31,7 @@ from gateway.service.restoring import Refused, Restore
 from gateway.store.outbox import RedisOutbox
 from gateway.store.own import Own, describe
 from gateway.upstream.leases import Leases
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 _EPOCH_BITS: Final = 52  # a whole number that every reader of a ledger takes
 

@@ -20,7 +20,7 @@ from gateway.config import Config
 from gateway.web.servers import HYPERCORN, NAMES
 from gateway.web.serving import address_of, bind, check
 from gateway.web.stopping import Stop, leave_when_told
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 
 @click.command(epilog=example("serve", "serve --bind 0.0.0.0:7070 --workers 4"))

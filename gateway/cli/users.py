@@ -26,7 +26,7 @@ from gateway.core.model import Catalogue, Role, User, is_user_name
 from gateway.core.passwords import PASSWORD_BYTES_MAX, SALT_BYTES, hash_password
 from gateway.store.durable import answered
 from gateway.store.rewriting import current_catalogue, rewrite
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 ADDING: Final = "users add DEMO00000001 ann --roles ROLE_READ,ROLE_ADMIN --password-stdin < secret"
 

@@ -24,7 +24,7 @@ from gateway.core.errors import InvalidInput
 from gateway.core.model import is_instance_id
 from gateway.service.balance import Books, Entry, audit_any, conservation
 from gateway.store.opening import Store
-from gateway.wiring import Totals, open_store, read_totals
+from gateway.wiring_store import Totals, open_store, read_totals
 
 WATCH_S: Final = 1.0
 PIPE_COLUMNS: Final = 200  # of a table that goes to no terminal

@@ -23,7 +23,7 @@ from gateway.store.catalogues import CatalogueConflict
 from gateway.store.keys import META
 from gateway.store.opening import Store
 from gateway.store.rewriting import WRITE_TRIES_MAX, rewrite
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 T = TypeVar("T")
 encode = msgspec.msgpack.encode

@@ -17,7 +17,7 @@ from gateway.core.keys import generate, public_der
 from gateway.core.model import USERS_MAX, Catalogue, Key, User
 from gateway.core.passwords import verify_password
 from gateway.store.rewriting import current_catalogue
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 FILE = '[[instance]]\nid = "I"\ndefault = true\n\n[[instance]]\nid = "J"\nname = "Second"\n'
 PASSWORD = "correct horse"

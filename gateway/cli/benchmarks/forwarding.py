@@ -23,7 +23,8 @@ from gateway.settings import SpoolUpstream
 from gateway.store.calls import Job
 from gateway.store.opening import Store
 from gateway.upstream.forwarder import Forwarder
-from gateway.wiring import open_forwarder, open_store
+from gateway.wiring import open_forwarder
+from gateway.wiring_store import open_store
 
 FEW: Final = 1_000
 MANY: Final = 100_000

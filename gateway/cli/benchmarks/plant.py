@@ -24,7 +24,7 @@ from gateway.settings import Redis as StoreSettings
 from gateway.store.embedded import Embedded
 from gateway.store.opening import Store
 from gateway.web.servers import GRANIAN, HYPERCORN, check_server
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 PLAIN: Final = "plain"  # the empty POST, on the server as it comes
 EMPTY: Final = "empty"  # the empty POST, behind the gateway's connections

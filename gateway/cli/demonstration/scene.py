@@ -25,7 +25,7 @@ from gateway.core.provisioning import read_provisioning
 from gateway.core.tokens import mint_token
 from gateway.service.balance import Books, audit
 from gateway.store.chain import CHAIN_FILE
-from gateway.wiring import open_store
+from gateway.wiring_store import open_store
 
 INSTANCE: Final = "DEMO00000001"
 PARENT: Final = "DEMOPARENT"

@@ -25,8 +25,8 @@ from gateway.service.decisions import (
     check_text,
 )
 from gateway.settings import shown_url
-from gateway.wiring import open_store
 from gateway.wiring_forwarding import desk_over
+from gateway.wiring_store import open_store
 
 _OPTIONS: Final = {"config_file": "--config", "redis_url": "--redis", "data_dir": "--data-dir"}
 

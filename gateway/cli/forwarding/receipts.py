@@ -24,8 +24,8 @@ from gateway.service.asides import Receipt, Told
 from gateway.service.decisions import REASON_CHARS_MAX, check_text
 from gateway.store.signing import signing_key
 from gateway.upstream.spool import RECEIPT_BYTES_MAX, Trailer, read_receipt
-from gateway.wiring import open_store
 from gateway.wiring_forwarding import desk_over
+from gateway.wiring_store import open_store
 
 
 def settle_receipt(config: Config, file: Path) -> int:

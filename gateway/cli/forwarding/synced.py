@@ -19,8 +19,8 @@ from gateway.config import Config
 from gateway.service.aside_words import plain
 from gateway.service.syncing import HeardLine, heard_of
 from gateway.settings import LicensespringUpstream
-from gateway.wiring import open_store
 from gateway.wiring_cloud import make_syncs
+from gateway.wiring_store import open_store
 
 _JSON: Final = """\b
 JSON: {"lines": [{"instance", "upstream", "line", "at", "code", "text", "total", "period",
