@@ -22,7 +22,7 @@ from tests.faults.nemesis_house import GATEWAYS, INSTANCES, open_house
 from tests.faults.nemesis_plant import plant_deeds
 from tests.faults.nemesis_stores import STORES, Store
 
-SECONDS = knob("SECONDS", 30)
+SECONDS = knob("SECONDS", 60)
 
 
 @pytest.mark.faults

@@ -65,4 +65,4 @@ def test_scripts_and_specification_agree_on_every_step_of_the_outbox(bench: Benc
 
 @pytest.mark.slow
 def test_they_agree_on_the_outbox_at_length(bench: Bench) -> None:
-    hold_to_each_other(OutboxAgainstLane, bench, 3 * EXAMPLES)
+    hold_to_each_other(OutboxAgainstLane, bench, 3 * EXAMPLES // 2)

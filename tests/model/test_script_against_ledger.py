@@ -3,7 +3,7 @@
 A state machine draws requests, changes of the catalogue, steps of the clock and small accidents,
 over one real store and the real lane, and compares everything after each step. A failure prints the
 steps that lead to it, as short as they could be made, and a line that replays them.
-`GATEWAY_MODEL_EXAMPLES` sets the number of examples; `pytest -m slow` runs four times the default.
+`GATEWAY_MODEL_EXAMPLES` sets the number of examples; `pytest -m slow` runs twice the default more.
 """
 
 from __future__ import annotations
@@ -209,4 +209,4 @@ def test_script_and_specification_agree_on_every_answer_and_every_key(bench: Ben
 
 @pytest.mark.slow
 def test_they_agree_at_length(bench: Bench) -> None:
-    hold_to_each_other(ScriptAgainstLedger, bench, 4 * EXAMPLES)
+    hold_to_each_other(ScriptAgainstLedger, bench, 2 * EXAMPLES)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from typing import Any, Final
 
 import httpx
@@ -29,6 +30,7 @@ from tests.web.clerks import session
 from tests.web.desks import HASH, LOGIN
 from tests.web.doors import Door
 
+FUZZ_EXAMPLES: Final = int(os.environ.get("GATEWAY_FUZZ_EXAMPLES", "1000"))  # of a slow run
 JOSE, NDJSON = "application/jose", "application/x-ndjson"
 ASKED: Final = "asked"
 HOST: Final = {"type": "string", "value": "h1"}

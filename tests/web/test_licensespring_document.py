@@ -22,11 +22,11 @@ from gateway.protocols.openapi_parts import Operation, Security
 from tests.contract import DOCUMENT, judge
 from tests.web.desks import PASSWORD
 from tests.web.floats import Floats, floats_serving
-from tests.web.fuzzing import FLOATING_OPERATIONS, cases
+from tests.web.fuzzing import FLOATING_OPERATIONS, FUZZ_EXAMPLES, cases
 
 TABLE = {operation.id: operation for operation in operations() if operation.tag == TAG}
 DRAWN = [name for name in FLOATING_OPERATIONS if TABLE[name].content or TABLE[name].parameters]
-EXAMPLES = 100  # requests drawn of each operation
+EXAMPLES = -(-FUZZ_EXAMPLES // len(FLOATING_OPERATIONS))  # of each operation
 
 
 @pytest.fixture(scope="module")

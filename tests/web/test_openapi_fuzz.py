@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -29,9 +28,8 @@ from schemathesis.specs.openapi.checks import (
 from gateway.protocols.openapi_parts import CSV, OPENMETRICS, TEXT
 from tests.contract import DOCUMENT, judge
 from tests.vectors.served import Served, serving
-from tests.web.fuzzing import JOSE, NDJSON, OPERATIONS, Subject, cases
+from tests.web.fuzzing import FUZZ_EXAMPLES, JOSE, NDJSON, OPERATIONS, Subject, cases
 
-EXAMPLES: Final = int(os.environ.get("GATEWAY_FUZZ_EXAMPLES", "1000"))
 FEW: Final = 2  # of each operation, in the default run
 CHECKS: Final = [
     not_a_server_error,
@@ -59,7 +57,7 @@ def test_a_drawn_request_is_answered_as_documented(served: Served, name: str) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_many_drawn_requests_are_answered_as_documented(served: Served, name: str) -> None:
-    _draw(served, name, -(-EXAMPLES // len(OPERATIONS)))
+    _draw(served, name, -(-FUZZ_EXAMPLES // len(OPERATIONS)))
 
 
 def _draw(served: Served, name: str, examples: int, *, derandomize: bool = False) -> None:
