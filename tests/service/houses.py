@@ -21,11 +21,13 @@ from gateway.store.keys import address_logins, logins_under_way
 from gateway.store.logins import Logins
 from gateway.store.opening import Store
 from gateway.store.signing import session_key
+from tests.passwords import cheap_passwords
 from tests.stores.homes import Home
 from tests.vectors.patience import PATIENT_S
 
 PASSWORD = "correct horse"
-HASH = hash_password(PASSWORD.encode(), bytes(16))
+with cheap_passwords():
+    HASH = hash_password(PASSWORD.encode(), bytes(16))
 NOW_S = 1_800_000_000.5
 HERE = "192.0.2.1"
 PER_USER_MAX, PER_ADDRESS_MAX = 3, 5

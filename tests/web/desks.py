@@ -8,12 +8,14 @@ import httpx
 
 from gateway.core.model import Catalogue, Role, User
 from gateway.core.passwords import hash_password
+from tests.passwords import cheap_passwords
 from tests.vectors.credentials import public_der
 from tests.vectors.served import Served
 from tests.web.doors import RELEASE, Door, at
 
 PASSWORD = "correct horse"
-HASH = hash_password(PASSWORD.encode(), bytes(16))
+with cheap_passwords():
+    HASH = hash_password(PASSWORD.encode(), bytes(16))
 LOGIN = {"user": "ann", "password": PASSWORD}
 AUTHORIZE, KEYS = "authorize", "rest_licensing_keys"
 OWN, OTHER = public_der("own", "RS256"), public_der("other", "RS256")

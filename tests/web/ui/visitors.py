@@ -21,7 +21,7 @@ from typing import Any
 import httpx
 
 from gateway.core.model import Catalogue, Role, User
-from tests.vectors.served import Served
+from tests.vectors.served import NO_TLS, Served
 from tests.web.desks import HASH, PASSWORD
 from tests.web.doors import Door, at
 from tests.web.ui.forms import Sheet, forms_of
@@ -232,4 +232,4 @@ def is_escaped(page: str, *texts: str) -> bool:
 
 
 def _browser(served: Served) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=served.url, timeout=60)
+    return httpx.AsyncClient(base_url=served.url, timeout=60, verify=NO_TLS)
