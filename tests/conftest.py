@@ -7,7 +7,9 @@ after another.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -17,6 +19,11 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 from tests.served_by import VARIABLE
 from tests.stores.clusters import Cluster
 from tests.stores.homes import Home, emptied
+
+# httpcore looks for it several times in each request. Where it is not, looking everywhere costs as
+# much as the request.
+if find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 # An example takes as long as it takes: the machine may stand still in the middle of it.
 settings.register_profile("patient", deadline=None)

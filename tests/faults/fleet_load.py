@@ -31,6 +31,7 @@ from tests.faults.fleet_requests import (
 )
 from tests.faults.scene import until
 from tests.stores.journal_entries import Entry, JournalFile, Outcome
+from tests.vectors.served import NO_TLS
 
 UNITS_MAX = 9
 TRIES = 2  # of a request while things go on: the client's one retry
@@ -81,6 +82,7 @@ class Load:
         self._stopped = asyncio.Event()
         self._http = httpx.AsyncClient(
             timeout=ANSWER_S_MAX,
+            verify=NO_TLS,
             limits=httpx.Limits(max_connections=None, keepalive_expiry=IDLE_S_MAX),
         )
 

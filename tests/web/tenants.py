@@ -231,7 +231,14 @@ def bearer(text: str) -> dict[str, str]:
 
 
 def without_ids(answer: httpx.Response) -> Any:
-    """Give status, headers and body of an answer, without what is each answer's or connection's."""
+    """Give status, headers and body of an answer, without what is each answer's or connection's.
+
+    Of metrics, which change while nobody asks, it gives the names.
+    """
     apart = ("date", "gateway-request-id", "connection")
     headers = {name: value for name, value in answer.headers.items() if name not in apart}
-    return answer.status_code, headers, answer.content
+    if not answer.headers.get("content-type", "").startswith("application/openmetrics-text"):
+        return answer.status_code, headers, answer.content
+    headers.pop("content-length", None)
+    names = [line.rpartition(" ")[0] for line in answer.text.splitlines()]
+    return answer.status_code, headers, names
