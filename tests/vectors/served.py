@@ -26,6 +26,7 @@ from gateway.store.scripts import Scripts
 from gateway.store.topology import OneServer
 from gateway.web.lifecycle import Lifecycle
 from gateway.wiring import open_gateway
+from tests.passwords import cheap_passwords
 from tests.vectors import patience
 
 CLOCK: Final = "gw:clock"
@@ -68,9 +69,9 @@ class Served:
 
 @contextmanager
 def serving(data_dir: Path, *, prelude: str | None = PRELUDE, **settings: str) -> Iterator[Served]:
-    """Open a gateway; `settings` are environment variables without their prefix."""
+    """Open a gateway, with cheap passwords; `settings` are variables without their prefix."""
     environ = patience.SETTINGS | {f"GATEWAY_{name}": value for name, value in settings.items()}
-    with asyncio.Runner() as runner, patience.patience():
+    with asyncio.Runner() as runner, patience.patience(), cheap_passwords():
         stack = AsyncExitStack()
         try:
             opened = _open(runner, data_dir, prelude, environ)

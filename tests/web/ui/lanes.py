@@ -27,6 +27,7 @@ from gateway.store.outbox import RedisOutbox
 from gateway.store.syncs import Syncs
 from gateway.web.lifecycle import Lifecycle
 from gateway.wiring import make_gateway
+from tests.passwords import cheap_passwords
 from tests.store.outbox_house import CATALOGUE, INSTANCE, UPSTREAM, House
 from tests.vectors.patience import PATIENT_S, patience
 from tests.web.desks import HASH, PASSWORD
@@ -167,7 +168,7 @@ def at_lanes(
         async with _open(data_dir, kind, attached) as lanes:
             await story(lanes)
 
-    with patience():
+    with patience(), cheap_passwords():
         asyncio.run(run())
 
 
