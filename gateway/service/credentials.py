@@ -23,7 +23,7 @@ from gateway.core.model import is_instance_id
 from gateway.core.tokens import ROLE_CAPABILITY, Token, verify_payload, verify_token
 from gateway.store.catalogues import Catalogues
 
-TOKENS_MAX: Final = 16_384  # verified tokens kept; the least lately used goes first
+TOKENS_MAX: Final = 50_000  # verified tokens kept; the least lately used goes first
 DEFAULT_INSTANCE: Final = "~"
 NO_INSTANCE: Final = "~"  # stands for names that no instance can have; itself one of them
 _NOBODY: Final = KeyRing(())

@@ -34,7 +34,7 @@ from gateway.store.shelves import Shelf
 from gateway.store.topology import Client, Topology
 
 READY_BYTES_MAX: Final = 40 * 2**20  # of catalogues ready for use, by `ready_bytes`
-PACKED_BYTES_MAX: Final = 16 * 2**20
+PACKED_BYTES_MAX: Final = 24 * 2**20
 PACKED_BYTES: Final = 400  # of a packed one besides its text: names, places
 ABSENT_MAX: Final = 10_000  # instances known not to exist; they never push out one that does
 CUT_STEPS_MAX: Final = 1_000_000
